@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Adapt Whisper to a Common Voice language with a frozen, shared A.
+
+From this folder, or from the top one with the path of this file:
+
+> python train.py hparams/sumra_whisper_small.yaml --locale eo --data_folder DIR
+> python train.py hparams/sumra_whisper_base.yaml --locale hsb --rank 2
+> torchrun --nproc_per_node=2 train.py hparams/sumra_whisper_small.yaml --locale ia
+
+DIR holds <locale>/ or cv-corpus-*/<locale>/ as Common Voice is downloaded.
+Every key of the experiment file and of hparams/shared.yaml can be set as
+--key value: --rank, --strategy, --language, --train_hours, --lr, --seed, ...
+
+A run scores the unadapted model on the test set, trains with a validation
+every 1/8 epoch, scores the checkpoint of the lowest validation WER, and leaves
+in its output_folder: adapter.safetensors (the language), summary.json,
+wer_test.txt, test_hypotheses.jsonl, training.png, tensorboard/ and manifests/.
+Started again after an interruption, it goes on from the last validation.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import speechbrain as sb
+from common_voice_prepare import CommonVoiceError, prepare_common_voice
+from speechbrain.utils.distributed import (
+    ddp_init_group,
+    if_main_process,
+    run_on_main,
+)
+from speechbrain.utils.logger import get_logger
+
+from speechbrain_sumra.adapter_file import save_adapter
+from speechbrain_sumra.brain import ASR
+from speechbrain_sumra.data import EpochPartSampler, load_datasets
+from speechbrain_sumra.files import write_text
+from speechbrain_sumra.hparams import HparamsError, keep_settings, load_hparams
+from speechbrain_sumra.pretrained import ModelNotFoundError
+from speechbrain_sumra.summary import versions, write_summary
+
+logger = get_logger(__name__)
+
+# Settings that say where and how fast, not what: a resumed run may change them.
+PLACES = (
+    "data_folder",
+    "runs_folder",
+    "output_folder",
+    "save_folder",
+    "pretrained_folder",
+    "basis_folder",
+    "durations_file",
+    "num_workers",
+    "test_batch_size",
+    "feature_cache_gb",
+    "skip_prep",
+)
+
+
+def prepare(hparams: dict) -> dict:
+    """Write the manifests of the run on one process; return their paths."""
+    arguments = {
+        "data_folder": hparams["data_folder"],
+        "save_folder": Path(hparams["output_folder"]) / "manifests",
+        "locale": hparams["locale"],
+        "train_hours": hparams["train_hours"],
+        "dev_hours": hparams["dev_hours"],
+        "test_hours": hparams["test_hours"],
+        "max_duration": hparams["max_duration"],
+        "max_characters": hparams["max_characters"],
+        "durations_file": hparams["durations_file"],
+        "skip_prep": hparams["skip_prep"],
+    }
+    run_on_main(prepare_common_voice, kwargs=arguments)
+    return prepare_common_voice(**{**arguments, "skip_prep": True})
+
+
+def score_unadapted(brain: ASR, test_data) -> dict:
+    """Test scores before training; a resumed run reads the earlier ones."""
+    path = Path(brain.hparams.output_folder) / "unadapted.json"
+    if not path.exists():
+        stats = brain.score(
+            test_data, brain.hparams.test_loader_kwargs, suffix="_before"
+        )
+        run_on_main(write_text, args=(path, json.dumps(stats)))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main(argv: list[str]) -> dict:
+    """Run an experiment from its command line; return its summary."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    ddp_init_group(run_opts)
+    hparams = load_hparams(hparams_file, overrides)
+    history = hparams["history"]
+    folder = Path(hparams["output_folder"])
+    sb.create_experiment_directory(folder)
+    run_on_main(keep_settings, args=(hparams_file, overrides, folder, PLACES))
+
+    with history.phase("prepare"):
+        manifests = prepare(hparams)
+        report = json.loads(Path(manifests.pop("report")).read_text("utf-8"))
+        datasets, dropped = load_datasets(
+            manifests, hparams["data_folder"], hparams["whisper_pretrained"]
+        )
+
+    brain = ASR(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    with history.phase("test_before"):
+        before = score_unadapted(brain, datasets["test"])
+    logger.info("Unadapted: test WER %.2f %%", before["WER"])
+
+    sampler = EpochPartSampler(
+        datasets["train"], hparams["validations_per_epoch"], hparams["seed"]
+    )
+    brain.train_sampler = sampler
+    brain.fit(
+        hparams["epoch_counter"],
+        datasets["train"],
+        datasets["dev"],
+        train_loader_kwargs={**hparams["train_loader_kwargs"], "sampler": sampler},
+        valid_loader_kwargs=hparams["test_loader_kwargs"],
+    )
+    with history.phase("test_after"):
+        after = brain.score(
+            datasets["test"], hparams["test_loader_kwargs"], min_key="WER"
+        )
+
+    if not if_main_process():
+        return {}
+    adapter_file = folder / "adapter.safetensors"
+    model = hparams["whisper"]
+    facts = {
+        "experiment": hparams["experiment"],
+        "locale": hparams["locale"],
+        "base_model": hparams["whisper_hub"],
+    }
+    save_adapter(
+        adapter_file, model, **facts, test_wer=after["WER"], versions=versions()
+    )
+    summary = write_summary(
+        folder / "summary.json",
+        model,
+        adapter_file,
+        history,
+        before,
+        after,
+        **facts,
+        language=hparams["language"],
+        rank=hparams["rank"],
+        strategy=hparams["strategy"],
+        lr=hparams["lr"],
+        seed=hparams["seed"],
+        train_hours_kept=report["splits"]["train"]["hours_kept"],
+        left_out_after_preparation=dropped,
+        data_hash=report["data_hash"],
+        basis_file=str(hparams["whisper"].basis_file),
+    )
+    logger.info(
+        "%s: test WER %.2f %% -> %.2f %%, CER %.2f %% -> %.2f %%; %d trained "
+        "parameters; %s (%.1f MB)",
+        hparams["locale"],
+        before["WER"],
+        after["WER"],
+        before["CER"],
+        after["CER"],
+        summary["trained_parameters"],
+        adapter_file,
+        summary["adapter_bytes"] / 1e6,
+    )
+    return summary
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        sb.parse_arguments(["--help"])
+    try:
+        main(sys.argv[1:])
+    except (CommonVoiceError, HparamsError, ModelNotFoundError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

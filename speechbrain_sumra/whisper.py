@@ -1,0 +1,338 @@
+"""SpeechBrain's Whisper with per-utterance features and any language."""
+
+import torch
+from speechbrain.integrations.huggingface.whisper import (
+    N_SAMPLES,
+    SAMPLE_RATE,
+)
+from speechbrain.integrations.huggingface.whisper import (
+    Whisper as SpeechBrainWhisper,
+)
+from torch import nn
+from torch.nn import functional as F
+from transformers.models.whisper.tokenization_whisper import (
+    LANGUAGES,
+    TO_LANGUAGE_CODE,
+)
+
+from speechbrain_sumra.basis import fingerprint_weights
+from speechbrain_sumra.pretrained import fetch_whisper
+
+
+class Whisper(SpeechBrainWhisper):
+    """SpeechBrain's ``Whisper``, for languages that Whisper does not know.
+
+    What differs from the parent: ``source`` may be anything that
+    ``fetch_whisper`` finds; log-mel features are clamped per utterance, as in
+    Whisper itself, so that a transcription does not depend on its batch;
+    audio over 30 s is refused instead of cut; the encoder is frozen and runs
+    without gradients; weights are float32 whatever precision they are stored
+    in; and the prompt may hold a language that Whisper does not have.
+
+    Arguments
+    ---------
+    source : str
+        A hub name ("openai/whisper-small"), a Hugging Face folder or a
+        CTranslate2 folder.
+    save_path : str
+        Where downloads and conversions are kept.
+    language : str
+        The language token of the decoder's prompt: "none" (no such token,
+        the default), "new" (a token of its own, ``<|locale|>``, whose
+        embedding starts as the mean of the existing languages' and can be
+        trained), or one of Whisper's languages by name or code ("polish",
+        "pl").
+    locale : str
+        Names the new token; needed with ``language="new"``.
+    task : str
+        "transcribe" or "translate".
+    **kwargs
+        Further arguments of the parent class.
+
+    Raises
+    ------
+    ValueError
+        If the language is not one of the accepted values.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        save_path: str,
+        language: str = "none",
+        locale: str | None = None,
+        task: str = "transcribe",
+        freeze_encoder: bool = True,
+        **kwargs,
+    ):
+        self.source = str(source)
+        super().__init__(
+            str(fetch_whisper(self.source, save_path)),
+            str(save_path),
+            task=task,
+            freeze_encoder=freeze_encoder,
+            **kwargs,
+        )
+        self.model.float()
+        self.base_fingerprint = fingerprint_weights(self.model)
+        if not self.encoder_only:
+            self._set_language(language, locale)
+
+    def _set_language(self, language: str, locale: str | None) -> None:
+        """Give the tokenizer, and the model if need be, the language token."""
+        self.language_setting = language
+        self.language = None
+        if language == "none":
+            prompt_language = None
+        elif not self.is_multilingual:
+            raise ValueError(
+                f"{self.source} is an English-only Whisper without language "
+                f'tokens: expected language "none", got {language!r}.'
+            )
+        elif language == "new":
+            if not locale:
+                raise ValueError('language "new" needs a locale to name it.')
+            prompt_language = self._add_language(locale)
+        else:
+            prompt_language = self._known_language(language)
+            self.language = language
+        # The parent class falls back to English; "no language" is a choice.
+        self.tokenizer.language = self.language
+        if self.is_multilingual:
+            prompt = [
+                self.bos,
+                *([] if prompt_language is None else [prompt_language]),
+                self.transcribe if self.task == "transcribe" else self.translate,
+                self.no_timestamps,
+            ]
+            _fix_prompt(self.tokenizer, prompt)
+
+    def _known_language(self, language: str) -> int:
+        """Token of one of Whisper's own languages."""
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        token = self.tokenizer.convert_tokens_to_ids(f"<|{code}|>")
+        if code not in LANGUAGES or token not in self.language_tokens:
+            raise ValueError(
+                f"Unknown language {language!r}: expected 'none' (no language "
+                "token), 'new' (a new token for the locale), or one of this "
+                f"Whisper's own: {', '.join(self._language_codes())}."
+            )
+        return token
+
+    def _add_language(self, locale: str) -> int:
+        """Append a token for the locale; its embedding is one trainable row."""
+        decoder = self.model.decoder
+        # A locale may share its name with a token that is there already.
+        name = f"<|{locale}|>"
+        if self.tokenizer.convert_tokens_to_ids(name) in self.language_tokens:
+            name = f"<|new:{locale}|>"
+        known = decoder.embed_tokens.weight[list(self.language_tokens)]
+        decoder.embed_tokens = ExtendedEmbedding(
+            decoder.embed_tokens, known.detach().mean(dim=0)
+        )
+        token = decoder.embed_tokens.new_id
+        self.tokenizer.add_special_tokens({"extra_special_tokens": [name]})
+        found = self.tokenizer.convert_tokens_to_ids(name)
+        if found != token:
+            raise ValueError(
+                f"The tokenizer gives {name} the id {found}, the model {token}: "
+                "the tokenizer's files do not belong to this model."
+            )
+        return token
+
+    @property
+    def language_tokens(self) -> range:
+        """Ids of Whisper's own language tokens (99, or 100 from large-v3)."""
+        return range(self.bos + 1, self.translate)
+
+    def _language_codes(self) -> list[str]:
+        tokens = self.tokenizer.convert_ids_to_tokens(list(self.language_tokens))
+        return sorted(token.strip("<|>") for token in tokens)
+
+    @property
+    def prompt(self) -> list[int]:
+        """Token ids that start every hypothesis, e.g. start, language, task."""
+        return list(self.tokenizer.prefix_tokens)
+
+    def log_mel_spectrogram(
+        self, audio: torch.Tensor, padding: int = 0
+    ) -> torch.Tensor:
+        """Log-mel features as Whisper computes them, for each utterance alone.
+
+        ``log10`` of the mel spectrogram, clamped at 8 below the maximum *of
+        the utterance* (the parent class takes the maximum of the batch),
+        then ``(x + 4) / 4``.
+
+        Arguments
+        ---------
+        audio : torch.Tensor
+            Waveforms at 16 kHz, shape (batch, samples).
+        padding : int
+            Zeros to append, in samples.
+
+        Returns
+        -------
+        torch.Tensor
+            Features, shape (batch, mel bands, samples / 160).
+        """
+        audio = F.pad(audio, (0, padding))
+        # Under autocast the product with the filters would lose precision.
+        with torch.autocast(audio.device.type, enabled=False):
+            stft = torch.stft(
+                audio.float(),
+                self._n_fft,
+                self._hop_length,
+                window=torch.hann_window(self._n_fft, device=audio.device),
+                return_complex=True,
+            )
+            mel = self._mel_filters @ stft[..., :-1].abs().square()
+            log_mel = mel.clamp_min(1e-10).log10()
+            floor = log_mel.amax(dim=(-2, -1), keepdim=True) - 8.0
+            return (torch.maximum(log_mel, floor) + 4.0) / 4.0
+
+    def pad_or_trim(
+        self, array: torch.Tensor, length: int = N_SAMPLES, axis: int = -1
+    ) -> torch.Tensor:
+        """Pad waveforms to 30 s; longer ones are refused, not cut.
+
+        Arguments
+        ---------
+        array : torch.Tensor
+            Waveforms at 16 kHz.
+        length : int
+            Samples to pad to.
+        axis : int
+            The axis of time.
+
+        Returns
+        -------
+        torch.Tensor
+            The padded waveforms.
+
+        Raises
+        ------
+        ValueError
+            If the waveforms are longer than that.
+        """
+        if array.shape[axis] > length:
+            raise ValueError(
+                f"Whisper reads at most {length / SAMPLE_RATE:.0f} s at once, "
+                f"got {array.shape[axis] / SAMPLE_RATE:.1f} s. Leave such "
+                "clips out (max_duration) or split them."
+            )
+        return super().pad_or_trim(array, length, axis)
+
+    def encode(self, wav: torch.Tensor) -> torch.Tensor:
+        """Encoder states of a batch, without gradients if it is frozen.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Waveforms at 16 kHz, at most 30 s, shape (batch, samples).
+
+        Returns
+        -------
+        torch.Tensor
+            States, shape (batch, 1500, width).
+        """
+        with torch.set_grad_enabled(
+            torch.is_grad_enabled() and not self.freeze_encoder
+        ):
+            return self.forward_encoder(self._get_mel(wav))
+
+    def forward(
+        self,
+        wav: torch.Tensor | None,
+        decoder_input_ids: torch.Tensor | None = None,
+        encoder_states: torch.Tensor | None = None,
+    ):
+        """One pass of encoder and decoder, or of the decoder alone.
+
+        Arguments
+        ---------
+        wav : torch.Tensor
+            Waveforms, shape (batch, samples); not read if ``encoder_states``
+            are given.
+        decoder_input_ids : torch.Tensor
+            Prompt and text tokens, shape (batch, tokens).
+        encoder_states : torch.Tensor
+            What ``encode`` returned earlier for these waveforms.
+
+        Returns
+        -------
+        encoder_states : torch.Tensor
+            Shape (batch, 1500, width).
+        logits : torch.Tensor
+            Shape (batch, tokens, vocabulary); not with ``encoder_only``.
+        attention : torch.Tensor
+            Of the last layer, with ``output_attentions``; not with
+            ``encoder_only``.
+        """
+        if encoder_states is None:
+            encoder_states = self.encode(wav)
+        if self.encoder_only:
+            return encoder_states
+        last = encoder_states[-1] if self.output_all_hiddens else encoder_states
+        # A cache of keys and values is only of use in decoding.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            logits, attention, _ = self.forward_decoder(
+                last, decoder_input_ids, use_cache=False
+            )
+        return encoder_states, logits, attention
+
+
+class ExtendedEmbedding(nn.Embedding):
+    """An embedding with one more row, which alone can be trained.
+
+    ``weight`` stays the original table (vocabulary x width), so the tied
+    output projection is untouched: the new token can be read, never written.
+
+    Arguments
+    ---------
+    base : torch.nn.Embedding
+        The original embedding; its table is shared, not copied.
+    row : torch.Tensor
+        Initial embedding of the new token, shape (width,).
+
+    Example
+    -------
+    >>> base = nn.Embedding(3, 2)
+    >>> extended = ExtendedEmbedding(base, torch.zeros(2))
+    >>> extended(torch.tensor([[0, 3]]))[0, 1].tolist()
+    [0.0, 0.0]
+    >>> extended.weight is base.weight
+    True
+    """
+
+    def __init__(self, base: nn.Embedding, row: torch.Tensor):
+        super().__init__(
+            base.num_embeddings,
+            base.embedding_dim,
+            padding_idx=base.padding_idx,
+            _weight=base.weight,
+        )
+        self.weight = base.weight
+        self.new_token = nn.Embedding(1, base.embedding_dim, _weight=row[None])
+
+    @property
+    def new_id(self) -> int:
+        """Id of the new token: the first after the table."""
+        return self.num_embeddings
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Embeddings of token ids, shape (...) -> (..., width)."""
+        is_new = input == self.new_id
+        known = super().forward(input.masked_fill(is_new, 0))
+        return torch.where(is_new.unsqueeze(-1), self.new_token.weight[0], known)
+
+
+def _fix_prompt(tokenizer, prompt: list[int]) -> None:
+    """Make ``tokenizer.prefix_tokens`` return this prompt.
+
+    The tokenizer derives it from a fixed list of languages; SpeechBrain's
+    searchers and recipes read it there.
+    """
+    parent = type(tokenizer)
+    tokenizer.__class__ = type(
+        parent.__name__, (parent,), {"prefix_tokens": prompt}
+    )
