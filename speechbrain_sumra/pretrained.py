@@ -13,12 +13,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Optional, Union
 
 from filelock import FileLock
 from speechbrain.utils.logger import get_logger
 
-from speechbrain_sumra.ctranslate2_format import convert_to_huggingface
+from speechbrain_sumra.ctranslate2_to_huggingface import convert_to_huggingface
 
 logger = get_logger(__name__)
 
@@ -64,7 +63,7 @@ class CorruptModelError(ValueError):
     """The offline packages do not hold the model that they should hold."""
 
 
-def fetch_whisper(source: str, save_path: Optional[Union[str, Path]] = None) -> Path:
+def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
     """Finds, downloads or converts a Whisper model.
 
     Arguments
@@ -102,40 +101,32 @@ def fetch_whisper(source: str, save_path: Optional[Union[str, Path]] = None) -> 
 model './no/such/folder'...
     """
     source = str(source)
-    cache = _cache_folder(save_path)
+    default = os.environ.get(CACHE_VARIABLE) or "~/.cache/speechbrain_sumra"
+    cache = Path(save_path or default).expanduser()
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _local_folder(folder, folder.resolve().name, cache)
     tried = {"local folder": f"there is none at {folder.absolute()}"}
     if _is_hub_name(source):
         try:
-            return _local_folder(_hub_folder(source), source.split("/")[-1], cache)
-        except _HubError as error:
+            snapshot = _hub_folder(source)
+        except ModelNotFoundError as error:
             tried["Hugging Face hub"] = str(error)
+        else:
+            return _local_folder(snapshot, source.split("/")[-1], cache)
     if source == OFFLINE_MODEL:
         try:
             packages = _offline_folders()
         except ModelNotFoundError as error:
             tried["offline packages"] = str(error)
         else:
-            logger.info(
-                "Whisper '%s' from the offline packages (hub: %s)",
-                source,
-                tried["Hugging Face hub"],
-            )
+            hub = tried["Hugging Face hub"]
+            logger.info("Whisper '%s' from the offline packages (hub: %s)", source, hub)
             return _from_offline_packages(packages, cache)
     causes = "\n".join(f"  - {place}: {cause}" for place, cause in tried.items())
     raise ModelNotFoundError(
         f"cannot get the Whisper model '{source}'. Tried:\n{causes}\n{_WHAT_WORKS}"
     )
-
-
-def _cache_folder(save_path: Optional[Union[str, Path]]) -> Path:
-    default = os.environ.get(CACHE_VARIABLE) or "~/.cache/speechbrain_sumra"
-    return Path(save_path or default).expanduser()
-
-
-# ---- local folders
 
 
 def _local_folder(folder: Path, name: str, cache: Path) -> Path:
@@ -164,22 +155,19 @@ def _local_folder(folder: Path, name: str, cache: Path) -> Path:
 def _has_huggingface_weights(folder: Path) -> bool:
     """The names that transformers looks for: an adapter's file is not a model."""
     patterns = ("model*.safetensors", "pytorch_model*.bin")
-    return (folder / "config.json").is_file() and any(
-        any(folder.glob(pattern)) for pattern in patterns
-    )
+    weights = [path for pattern in patterns for path in folder.glob(pattern)]
+    return bool(weights) and (folder / "config.json").is_file()
 
 
-def _model_type(folder: Path) -> Optional[str]:
+def _model_type(folder: Path) -> str | None:
+    file = folder / "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return config.get("model_type")
+        return json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
-        raise ModelNotFoundError(
-            f"'{folder / 'config.json'}' is not a JSON object: {error}"
-        ) from error
+        raise ModelNotFoundError(f"'{file}' is not a JSON object: {error}") from error
 
 
-def _check_huggingface(folder: Path):
+def _check_huggingface(folder: Path) -> None:
     """Missing shards are an error now; a missing tokenizer only where it is used."""
     for index in folder.glob("*.index.json"):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -189,32 +177,27 @@ def _check_huggingface(folder: Path):
                 f"'{folder}' is incomplete: {index.name} lists "
                 f"{', '.join(missing)}, not found there. Copy the model again."
             )
-    tokenizer = ("tokenizer.json", "vocab.json")
-    if not any((folder / name).is_file() for name in tokenizer):
-        logger.warning("%s has no %s", folder, " or ".join(tokenizer))
-    features = ("preprocessor_config.json", "processor_config.json")
-    if not any((folder / name).is_file() for name in features):
-        logger.warning("%s has no %s", folder, " or ".join(features))
-
-
-# ---- conversions, kept in the cache
+    for names in (
+        ("tokenizer.json", "vocab.json"),
+        ("preprocessor_config.json", "processor_config.json"),
+    ):
+        if not any((folder / name).is_file() for name in names):
+            logger.warning("%s has no %s", folder, " or ".join(names))
 
 
 def _convert_folder(folder: Path, target: Path) -> Path:
     with open(folder / "model.bin", "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
-            data = b""
-        else:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        size = os.fstat(file.fileno()).st_size  # an empty file cannot be mapped
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     return _convert_once(data, folder, target)
 
 
 def _convert_once(data, metadata: Path, target: Path) -> Path:
     """Converts unless ``target`` is a finished conversion of the same files."""
-    sources = {"model.bin": hashlib.sha256(data).hexdigest()}
+    sources = {"model.bin": _sha256(data)}
     for name in ("config.json", "tokenizer.json", "vocabulary.json"):
         if (metadata / name).is_file():
-            sources[name] = _sha256(metadata / name)
+            sources[name] = _sha256((metadata / name).read_bytes())
     if _is_finished(target, sources):
         logger.info("Converted before: %s", target)
         return target
@@ -226,7 +209,7 @@ def _convert_once(data, metadata: Path, target: Path) -> Path:
     return target
 
 
-def _convert(data, metadata: Path, target: Path, sources: dict):
+def _convert(data, metadata: Path, target: Path, sources: dict[str, str]) -> None:
     """Converts beside ``target`` and renames, so that it is whole or not there."""
     _check_replaceable(target)
     prefix = f".{target.name}-tmp-"
@@ -248,22 +231,19 @@ def _convert(data, metadata: Path, target: Path, sources: dict):
     logger.info("Converted to %s", target)
 
 
-def _is_finished(target: Path, sources: dict) -> bool:
+def _is_finished(target: Path, sources: dict[str, str]) -> bool:
     try:
         record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        return (
-            record["format"] == RECORD_FORMAT
-            and record["sources"] == sources
-            and all(
-                (target / name).stat().st_size == size
-                for name, size in record["sizes"].items()
-            )
+        made_from = (record["format"], record["sources"])
+        return made_from == (RECORD_FORMAT, sources) and all(
+            (target / name).stat().st_size == size
+            for name, size in record["sizes"].items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _check_replaceable(target: Path):
+def _check_replaceable(target: Path) -> None:
     """Only what a conversion made is replaced, never a user's own folder."""
     if not target.exists() or (target / RECORD).is_file():
         return
@@ -274,15 +254,8 @@ def _check_replaceable(target: Path):
         )
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-# ---- the hub
-
-
-class _HubError(Exception):
-    """The hub gave no model; the message is the cause in one line."""
+def _sha256(data) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_hub_name(source: str) -> bool:
@@ -309,31 +282,26 @@ def _hub_folder(name: str) -> Path:
         unreachable = error
     for weights in _HUB_WEIGHTS:
         try:
-            folder = Path(
-                snapshot_download(
-                    name,
-                    allow_patterns=[*_HUB_METADATA, *weights],
-                    local_files_only=unreachable is not None,
-                )
+            folder = snapshot_download(
+                name,
+                allow_patterns=[*_HUB_METADATA, *weights],
+                local_files_only=unreachable is not None,
             )
         except Exception as error:
             cause = _cause(error)
             if unreachable is not None:
                 cause = f"{_cause(unreachable)}. Not in its cache: {cause}"
-            raise _HubError(cause) from error
-        if any(any(folder.glob(pattern)) for pattern in weights):
+            raise ModelNotFoundError(cause) from error
+        if any(any(Path(folder).glob(pattern)) for pattern in weights):
             place = "hub" if unreachable is None else "cache (hub not reached)"
             logger.info("Whisper '%s' from the Hugging Face %s", name, place)
-            return folder
-    raise _HubError(f"'{name}' has none of {', '.join(sum(_HUB_WEIGHTS, []))}")
+            return Path(folder)
+    raise ModelNotFoundError(f"'{name}' has none of {', '.join(sum(_HUB_WEIGHTS, []))}")
 
 
 def _cause(error: Exception) -> str:
     text = (str(error).strip() or "no message").split("\n")[0]
     return f"{type(error).__name__}: {text}"
-
-
-# ---- the offline packages
 
 
 def _offline_folders() -> list[Path]:
@@ -356,19 +324,14 @@ def _from_offline_packages(folders: list[Path], cache: Path) -> Path:
             (folder / f"model.bin.part{part}").read_bytes()
             for part, folder in enumerate(folders, start=1)
         )
-        found = {
-            "model.bin": hashlib.sha256(data).hexdigest(),
-            "tokenizer.json": _sha256(folders[-1] / "tokenizer.json"),
-        }
+        tokenizer = (folders[-1] / "tokenizer.json").read_bytes()
     except FileNotFoundError as error:
-        raise CorruptModelError(
-            f"{error.filename} is missing. {_REINSTALL}"
-        ) from error
+        raise CorruptModelError(f"{error.filename} is missing. {_REINSTALL}") from error
+    found = {"model.bin": _sha256(data), "tokenizer.json": _sha256(tokenizer)}
     for name, expected in OFFLINE_SHA256.items():
         if found[name] != expected:
             raise CorruptModelError(
                 f"{name} of {' + '.join(OFFLINE_PACKAGES)} has SHA-256 "
                 f"{found[name]}, expected {expected}. {_REINSTALL}"
             )
-    name = OFFLINE_MODEL.split("/")[-1]
-    return _convert_once(data, folders[-1], cache / f"{name}-hf")
+    return _convert_once(data, folders[-1], cache / "whisper-base-hf")

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from speechbrain_sumra import ctranslate2_format, pretrained
+from speechbrain_sumra import ctranslate2_to_huggingface, pretrained
 from speechbrain_sumra.ctranslate2_format import (
     TYPE_NAMES,
     CTranslate2FormatError,
@@ -498,7 +498,7 @@ def test_huggingface_folder_with_missing_shards(converted, tmp_path):
     folder = shutil.copytree(converted, tmp_path / "sharded")
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    index = {"weight_map": dict(zip("ab", names))}
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelNotFoundError, match="model-00002-of-00002"):
         fetch_whisper(str(folder))
@@ -596,7 +596,7 @@ def packages(ct2_folder, tmp_path, monkeypatch):
     names = ("tiny_whisper_part_1", "tiny_whisper_part_2")
     data = (ct2_folder / "model.bin").read_bytes()
     parts = (data[:5000], data[5000:])
-    for number, (name, part) in enumerate(zip(names, parts), start=1):
+    for number, (name, part) in enumerate(zip(names, parts, strict=True), start=1):
         folder = tmp_path / "site" / name / "data"
         folder.mkdir(parents=True)
         (folder.parent / "__init__.py").touch()
@@ -644,5 +644,5 @@ def test_offline_packages_hold_only_whisper_base(no_hub, packages, tmp_path):
 
 
 def test_number_of_timestamps():
-    assert len(ctranslate2_format.TIMESTAMPS) == 1501
-    assert ctranslate2_format.TIMESTAMPS[-1] == "<|30.00|>"
+    assert len(ctranslate2_to_huggingface.TIMESTAMPS) == 1501
+    assert ctranslate2_to_huggingface.TIMESTAMPS[-1] == "<|30.00|>"

@@ -1,0 +1,52 @@
+"""Runs the recipe as a user does, and reads what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "recipes" / "CommonVoice" / "train.py"
+BASE_YAML = "hparams/sumra_whisper_base.yaml"
+
+
+def command(**settings):
+    """Arguments of train.py for these settings."""
+    return [BASE_YAML, *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def run_here(monkeypatch, **settings):
+    """Run the recipe in this process, from the top folder."""
+    import train
+
+    monkeypatch.chdir(ROOT)
+    return train.main([*command(**settings), "--noprogressbar", "--device=cpu"])
+
+
+def run_command(arguments, launcher=(sys.executable,), cwd=ROOT):
+    """Run the recipe in a process of its own."""
+    return subprocess.run(
+        [*launcher, str(TRAIN), *arguments, "--noprogressbar", "--device=cpu"],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def read_json(path):
+    """A JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_hypotheses(path):
+    """References and hypotheses of a run, in the same order."""
+    records = [
+        json.loads(line) for line in Path(path).read_text("utf-8").splitlines()
+    ]
+    return (
+        [record["reference"] for record in records],
+        [record["hypothesis"] for record in records],
+    )

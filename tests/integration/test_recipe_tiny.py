@@ -1,0 +1,185 @@
+"""The whole recipe on a tiny random Whisper: files, figures, resume, DDP."""
+
+import jiwer
+import pytest
+import torch
+from recipe import read_hypotheses, read_json, run_command, run_here
+from safetensors.torch import load_file
+
+from speechbrain_sumra.adapter_file import load_adapter, read_metadata
+from speechbrain_sumra.brain import ASR
+from speechbrain_sumra.hparams import HparamsError, load_hparams
+
+
+@pytest.fixture
+def settings(tiny_whisper, synthetic_corpus, tmp_path):
+    return {
+        "whisper_hub": tiny_whisper,
+        "data_folder": synthetic_corpus,
+        "locale": "eo",
+        "runs_folder": tmp_path / "runs",
+        "output_folder": tmp_path / "run",
+        "rank": 4,
+        "lr": 0.01,
+        "validations_per_epoch": 3,
+        "max_decode_ratio": 0.01,
+        "num_workers": 0,
+    }
+
+
+def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
+    summary = run_here(monkeypatch, **settings, language="new")
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "adapter.safetensors",
+        "hyperparams.yaml",
+        "log.txt",
+        "manifests",
+        "save",
+        "summary.json",
+        "tensorboard",
+        "test_hypotheses.jsonl",
+        "test_hypotheses_before.jsonl",
+        "train_log.txt",
+        "training.png",
+        "unadapted.json",
+        "wer_test.txt",
+        "wer_test_before.txt",
+    }
+    assert (folder / "manifests" / "manifest_report.json").exists()
+    assert any((folder / "tensorboard").iterdir())
+
+    assert summary == read_json(folder / "summary.json")
+    references, hypotheses = read_hypotheses(folder / "test_hypotheses.jsonl")
+    assert len(references) == 4
+    assert summary["test_wer"] == pytest.approx(
+        100 * jiwer.wer(references, hypotheses), abs=1e-3
+    )
+    assert len(summary["validations"]) == 6
+    assert [r["epoch"] for r in summary["validations"]][-1] == 2
+    losses = [record["train_loss"] for record in summary["validations"]]
+    assert losses[-1] < losses[0]
+    assert summary["best_valid_wer"] == min(r["WER"] for r in summary["validations"])
+    assert set(summary["seconds"]) == {
+        "prepare",
+        "test_before",
+        "train",
+        "validate",
+        "test_after",
+    }
+    trained = load_file(folder / "adapter.safetensors")
+    assert summary["trained_parameters"] == sum(t.numel() for t in trained.values())
+    assert summary["adapter_bytes"] == (folder / "adapter.safetensors").stat().st_size
+    assert read_metadata(folder / "adapter.safetensors")["locale"] == "eo"
+
+    # The kept experiment stands by itself, and takes the adapter.
+    again = load_hparams(folder / "hyperparams.yaml")
+    load_adapter(folder / "adapter.safetensors", again["whisper"])
+
+    # Started again it has nothing to train and reports the same.
+    same = run_here(monkeypatch, **settings, language="new")
+    assert same["test_wer"] == summary["test_wer"]
+    assert same["validations"] == summary["validations"]
+    with pytest.raises(HparamsError, match="lr: 0.01 there, 0.02 now"):
+        run_here(monkeypatch, **{**settings, "lr": 0.02}, language="new")
+
+
+def test_resumed_run_equals_the_uninterrupted_one(monkeypatch, settings, tmp_path):
+    whole = run_here(monkeypatch, **settings)
+
+    settings["output_folder"] = tmp_path / "interrupted"
+    end_validation = ASR._end_validation
+    batches = []
+
+    def stop_after_two_validations(self, stats, epoch):
+        end_validation(self, stats, epoch)
+        if epoch == 2:
+            monkeypatch.setattr(ASR, "fit_batch", die)
+
+    def die(self, batch):
+        batches.append(batch)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        fit_batch = ASR.fit_batch
+        patch.setattr(ASR, "_end_validation", stop_after_two_validations)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(monkeypatch, **settings)
+        monkeypatch.setattr(ASR, "fit_batch", fit_batch)
+    assert len(batches) == 1
+
+    resumed = run_here(monkeypatch, **settings)
+    assert resumed["validations"] == whole["validations"]
+    assert resumed["test_wer"] == whole["test_wer"]
+    one = load_file(tmp_path / "run" / "adapter.safetensors")
+    other = load_file(tmp_path / "interrupted" / "adapter.safetensors")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("strategy", ["block", "greedy"])
+@pytest.mark.parametrize("rank", [2])
+def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
+    settings.update(strategy=strategy, rank=rank, precision="bf16")
+    settings.update(number_of_epochs=1, validations_per_epoch=1, train_norms=False)
+    summary = run_here(monkeypatch, **settings)
+    assert summary["strategy"] == strategy
+    # Two decoder layers of width 16 and 32: B alone.
+    assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16)
+
+
+def test_two_processes_train_together(settings):
+    single = {**settings, "number_of_epochs": 4}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    import sys
+
+    done = run_command(
+        [
+            "hparams/sumra_whisper_base.yaml",
+            *(f"--{name}={value}" for name, value in single.items()),
+            "--distributed_backend=gloo",
+        ],
+        launcher=[sys.executable, *launcher],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = read_json(settings["output_folder"] / "summary.json")
+    assert summary["trained_parameters"] == 2 * 4 * (8 * 16 + 32 + 16) + 14 * 16
+    losses = [record["train_loss"] for record in summary["validations"]]
+    assert len(losses) == 12 and all(0 < loss < 100 for loss in losses)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("folder", [".", "recipes/CommonVoice"])
+def test_from_both_folders_and_with_help(folder):
+    from recipe import ROOT, TRAIN
+
+    done = run_command(["--help"], cwd=ROOT / folder)
+    assert done.returncode == 0
+    assert "--locale" in done.stdout and TRAIN.name in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"rnak": 4}, "no setting 'rnak'; did you mean 'rank'?"),
+        ({"locale": "xx"}, "eo"),
+        ({"whisper_hub": "openai/whisper-nothing"}, "openai/whisper-nothing"),
+        ({"strategy": "sum"}, "block, interleave, greedy"),
+        ({"rank": 17}, "from 1 to 16"),
+        ({"language": "klingon"}, "Unknown language 'klingon'"),
+        ({"validations_per_epoch": 100}, "--validations_per_epoch"),
+    ],
+)
+def test_bad_settings_are_one_clear_error(settings, wrong, message):
+    settings.update(wrong)
+    done = run_command(
+        [
+            "hparams/sumra_whisper_base.yaml",
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ]
+    )
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert message in last
+    assert "Traceback" not in done.stderr

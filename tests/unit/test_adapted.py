@@ -1,0 +1,140 @@
+"""Which layers are adapted, what is trained, and how much that is."""
+
+import pytest
+import torch
+from speechbrain.nnet.adapters import AdaptedModel, is_layer_adaptable
+from transformers import WhisperConfig, WhisperModel
+
+from speechbrain_sumra import SumRA
+from speechbrain_sumra.adapted import (
+    DECODER_LINEARS,
+    DECODER_NORMS,
+    AdaptedWhisper,
+    count_parameters,
+    trained_tensors,
+)
+from speechbrain_sumra.whisper import Whisper
+
+SMALL = {"d_model": 768, "layers": 12, "ffn": 3072, "heads": 12}
+LARGE = {"d_model": 1280, "layers": 32, "ffn": 5120, "heads": 20}
+
+
+def on_meta_device(size, rank):
+    """A Whisper of this size with adapters, without its gigabytes."""
+    config = WhisperConfig(
+        d_model=size["d_model"],
+        encoder_layers=1,
+        decoder_layers=size["layers"],
+        decoder_attention_heads=size["heads"],
+        encoder_attention_heads=size["heads"],
+        decoder_ffn_dim=size["ffn"],
+        encoder_ffn_dim=size["ffn"],
+    )
+
+    class Holder(torch.nn.Module):
+        """Names the model as SpeechBrain's Whisper does."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = WhisperModel(config)
+
+    def adapter(linear, rank):
+        zeros = torch.zeros(rank, linear.in_features, device="meta")
+        return SumRA(linear, rank=rank, down_proj=zeros)
+
+    with torch.device("meta"):
+        return AdaptedModel(
+            Holder(),
+            adapter,
+            target_layers=DECODER_LINEARS,
+            unfrozen_layers=DECODER_NORMS,
+            adapter_kwargs={"rank": rank},
+        )
+
+
+@pytest.mark.parametrize(
+    "size, rank, sumra, lora",
+    [
+        (SMALL, 2, 0.30, None),
+        (SMALL, 32, 3.89, 7.7),
+        (LARGE, 2, 1.31, None),
+        (LARGE, 32, 17.29, 34.3),
+    ],
+)
+def test_parameters_in_millions(size, rank, sumra, lora):
+    """B and the decoder's norms; with A, what the paper prints for LoRA."""
+    model = on_meta_device(size, rank)
+    trained = count_parameters(model)["trained"]
+    assert round(trained / 1e6, 2) == sumra
+    if lora is not None:
+        frozen_a = sum(
+            p.numel() for n, p in model.named_parameters() if "adapter_down_proj" in n
+        )
+        assert round((trained + frozen_a) / 1e6, 1) == lora
+
+
+def test_ten_linear_layers_of_each_decoder_layer(tiny_whisper):
+    model = WhisperModel.from_pretrained(tiny_whisper)
+    names = {
+        name
+        for name, module in model.named_modules()
+        if is_layer_adaptable(f"model.{name}", module, False, False, DECODER_LINEARS)
+    }
+    assert len(names) == 10 * model.config.decoder_layers
+    assert all(name.startswith("decoder.layers.") for name in names)
+
+
+@pytest.fixture
+def adapted(tiny_whisper, tmp_path):
+    def build(**settings):
+        base = Whisper(tiny_whisper, tmp_path / "pretrained", **settings.pop("base", {}))
+        settings = {"rank": 4, "basis_folder": tmp_path / "basis", **settings}
+        return AdaptedWhisper(base, **settings)
+
+    return build
+
+
+def test_trained_are_b_and_the_decoder_norms(adapted):
+    names = set(trained_tensors(adapted()))
+    norms = {name for name in names if "layer_norm" in name}
+    assert all(name.startswith("model.decoder.") for name in names)
+    assert len(norms) == 2 * (2 * 3 + 1)
+    assert all(n.endswith("adapter_up_proj.weight") for n in names - norms)
+    assert len(names - norms) == 20
+
+
+def test_norms_a_and_language_token_are_choices(adapted):
+    assert not any("norm" in n for n in trained_tensors(adapted(train_norms=False)))
+    with_a = trained_tensors(adapted(train_down_proj=True))
+    assert sum("adapter_down_proj" in name for name in with_a) == 20
+    new = trained_tensors(adapted(base={"language": "new", "locale": "eo"}))
+    assert new["model.decoder.embed_tokens.new_token.weight"].shape == (1, 16)
+
+
+def test_adapters_stand_on_the_stored_basis(adapted):
+    model = adapted()
+    for name, rows in model.basis.down_projections.items():
+        adapter = model.adapted_model.get_submodule(name)
+        assert torch.equal(adapter.adapter_down_proj.weight, rows)
+    assert model.basis_file.exists()
+    assert model.basis.base_fingerprint == model.base_fingerprint
+
+
+def test_logits_are_unchanged_at_step_0(adapted, tiny_whisper, tmp_path):
+    base = Whisper(tiny_whisper, tmp_path / "pretrained")
+    tokens = torch.tensor([base.prompt + [400, 500]])
+    wav = torch.randn(1, 16000)
+    with torch.no_grad():
+        before = base(wav, tokens)[1]
+        after = adapted()(wav, tokens)[1]
+    assert torch.equal(before, after)
+
+
+def test_no_matching_layer_is_an_error(adapted):
+    with pytest.raises(ValueError, match="No layer of the model matches"):
+        adapted(target_layers=["encoder.nothing"])
+
+
+def test_rank_above_the_smallest_layer_names_the_layer(adapted):
+    with pytest.raises(ValueError, match="model.decoder.layers.0.*from 1 to 16"):
+        adapted(rank=17)

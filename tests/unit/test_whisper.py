@@ -1,0 +1,156 @@
+"""The wrapper: Whisper's own features, batch independence, language tokens."""
+
+import numpy as np
+import pytest
+import torch
+from speechbrain.decoders.seq2seq import S2SWhisperGreedySearcher
+from transformers import WhisperFeatureExtractor
+
+from speechbrain_sumra.adapted import AdaptedWhisper
+from speechbrain_sumra.data import read_audio
+from speechbrain_sumra.whisper import Whisper
+
+
+@pytest.fixture
+def whisper(tiny_whisper, tmp_path):
+    return lambda **settings: Whisper(tiny_whisper, tmp_path, **settings)
+
+
+def mixed_clips():
+    """A loud, a faint and a short clip: a common maximum would change two."""
+    rng = np.random.default_rng(0)
+    lengths = (48000, 80000, 4000)
+    gains = (0.5, 1e-3, 0.05)
+    return [
+        (gain * rng.standard_normal(n)).astype(np.float32)
+        for n, gain in zip(lengths, gains, strict=True)
+    ]
+
+
+def as_batch(clips):
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.as_tensor(clip) for clip in clips], batch_first=True
+    )
+
+
+def assert_equal_to_transformers(whisper, clips):
+    extractor = WhisperFeatureExtractor()
+    ours = whisper._get_mel(as_batch(clips))
+    for row, clip in zip(ours, clips, strict=True):
+        theirs = extractor(np.asarray(clip), sampling_rate=16000, return_tensors="pt")
+        torch.testing.assert_close(row, theirs.input_features[0], atol=1e-4, rtol=0)
+
+
+def test_features_of_a_mixed_batch_equal_transformers(whisper):
+    assert_equal_to_transformers(whisper(), mixed_clips())
+
+
+def test_features_of_real_clips_equal_transformers(whisper, real_speech):
+    paths = sorted((real_speech / "eo" / "clips").glob("*.mp3"))[:6]
+    assert_equal_to_transformers(whisper(), [read_audio(str(path)) for path in paths])
+
+
+def test_features_do_not_depend_on_autocast(whisper):
+    model, batch = whisper(), as_batch(mixed_clips())
+    plain = model._get_mel(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model._get_mel(batch), plain)
+
+
+def test_transcription_does_not_depend_on_the_batch(whisper_base, tmp_path, real_speech):
+    model = Whisper(whisper_base, tmp_path, language="english")
+    search = S2SWhisperGreedySearcher(
+        model=model, min_decode_ratio=0, max_decode_ratio=0.02
+    )
+    clips = [
+        read_audio(str(path))
+        for path in sorted((real_speech / "hsb" / "clips").glob("*.mp3"))[:3]
+    ]
+    together, *_ = search(model.encode(as_batch(clips)), torch.ones(3))
+    for clip, hypothesis in zip(clips, together, strict=True):
+        alone, *_ = search(model.encode(clip[None]), torch.ones(1))
+        assert alone[0] == hypothesis
+
+
+def test_audio_over_30_s_is_refused(whisper):
+    with pytest.raises(ValueError, match="at most 30 s at once, got 31.0 s"):
+        whisper().encode(torch.zeros(1, 31 * 16000))
+
+
+def test_encoder_is_frozen_and_has_no_graph(whisper):
+    model = whisper()
+    states, logits, _ = model(torch.randn(1, 16000), torch.tensor([model.prompt]))
+    assert not states.requires_grad and logits.requires_grad
+    assert not any(p.requires_grad for p in model.model.encoder.parameters())
+
+
+def test_given_encoder_states_replace_the_audio(whisper):
+    model, wav = whisper(), torch.randn(1, 16000)
+    tokens = torch.tensor([model.prompt])
+    states, logits, _ = model(wav, tokens)
+    again = model(None, tokens, encoder_states=states)[1]
+    assert torch.equal(logits, again)
+
+
+@pytest.mark.parametrize(
+    "settings, middle",
+    [
+        ({}, []),
+        ({"language": "none", "locale": "eo"}, []),
+        ({"language": "polish"}, ["<|pl|>"]),
+        ({"language": "pl"}, ["<|pl|>"]),
+        ({"language": "new", "locale": "eo"}, ["<|eo|>"]),
+        ({"language": "new", "locale": "fy-NL"}, ["<|fy-NL|>"]),
+        ({"language": "new", "locale": "pl"}, ["<|new:pl|>"]),
+    ],
+)
+def test_prompt_of_each_language_choice(whisper, settings, middle):
+    model = whisper(**settings)
+    tokens = model.tokenizer.convert_ids_to_tokens(model.prompt)
+    assert tokens == [
+        "<|startoftranscript|>",
+        *middle,
+        "<|transcribe|>",
+        "<|notimestamps|>",
+    ]
+    assert model.tokenizer.build_inputs_with_special_tokens([9]) == [
+        *model.prompt,
+        9,
+        model.eos,
+    ]
+    searcher = S2SWhisperGreedySearcher(
+        model=model, min_decode_ratio=0, max_decode_ratio=1
+    )
+    assert list(searcher.initial_tokens) == model.prompt
+
+
+def test_new_language_starts_as_the_mean_and_alone_is_trained(whisper, tmp_path):
+    base = whisper(language="new", locale="eo")
+    table = base.model.decoder.embed_tokens
+    languages = table.weight[list(base.language_tokens)]
+    assert len(base.language_tokens) == 99
+    torch.testing.assert_close(table.new_token.weight[0], languages.mean(dim=0))
+
+    model = AdaptedWhisper(base, rank=2, basis_folder=tmp_path / "basis")
+    _, logits, _ = model(torch.randn(1, 16000), torch.tensor([base.prompt]))
+    assert logits.shape[-1] == table.num_embeddings  # it is read, never written
+    logits.sum().backward()
+    assert table.new_token.weight.grad.abs().sum() > 0
+    assert table.weight.grad is None
+
+
+def test_base_fingerprint_ignores_the_language_choice(whisper):
+    assert (
+        whisper().base_fingerprint
+        == whisper(language="new", locale="eo").base_fingerprint
+    )
+
+
+def test_unknown_language_lists_the_known(whisper):
+    with pytest.raises(ValueError, match="Unknown language 'klingon'.*'none'.* af, am"):
+        whisper(language="klingon")
+
+
+def test_new_language_needs_a_locale(whisper):
+    with pytest.raises(ValueError, match="needs a locale"):
+        whisper(language="new")
