@@ -7,7 +7,7 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.dataio.dataio import length_to_mask
 from speechbrain.nnet.schedulers import update_learning_rate
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import if_main_process, run_on_main
 from torch.nn import functional as F
 
 from speechbrain_sumra.data import IGNORED
@@ -114,17 +114,26 @@ class ASR(sb.Brain):
                 "CER": stats["CER"],
             }
         )
-        if if_main_process():
-            for train_logger in self.hparams.train_loggers:
-                train_logger.log_stats(
-                    stats_meta={"epoch": epoch, "lr": old_lr},
-                    train_stats={"loss": self.train_loss},
-                    valid_stats=stats,
-                )
-            history.plot(Path(self.hparams.output_folder) / "training.png")
+        for train_logger in self.hparams.train_loggers:
+            train_logger.log_stats(
+                stats_meta={"epoch": epoch, "lr": old_lr},
+                train_stats={"loss": self.train_loss},
+                valid_stats=stats,
+            )
+        plot = Path(self.hparams.output_folder) / "training.png"
+        run_on_main(history.plot, args=[plot])
         self.checkpointer.save_and_keep_only(
             meta={"WER": stats["WER"]}, min_keys=["WER"]
         )
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Take the weights of the best checkpoint, and nothing else of it.
+
+        Counters and history stay where the run ended.
+        """
+        best = self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key)
+        if best is not None:
+            self.whisper.loader(best.paramfiles["whisper"], end_of_epoch=True)
 
     def score(self, dataset, loader_kwargs, suffix="", min_key=None) -> dict:
         """Score a test set and write what was recognised.

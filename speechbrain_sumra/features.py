@@ -77,7 +77,7 @@ class EncoderStates:
             self._states_of(key, wav[None, :length], encode)
             for key, wav, length in zip(keys, wavs, samples, strict=True)
         ]
-        return torch.cat(states).to(device=wavs.device, dtype=torch.float32)
+        return torch.cat([state.float() for state in states])
 
     def _states_of(self, key, wav, encode):
         if key in self._states:

@@ -8,16 +8,12 @@ faster-whisper users have), a name on the Hugging Face hub, and, for
 import hashlib
 import importlib.util
 import json
-import mmap
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
-from filelock import FileLock
 from speechbrain.utils.logger import get_logger
 
-from speechbrain_sumra.ctranslate2_to_huggingface import convert_to_huggingface
+from speechbrain_sumra.conversion_cache import convert_folder, convert_once
 
 logger = get_logger(__name__)
 
@@ -33,9 +29,6 @@ OFFLINE_SHA256 = {
     ),
 }
 _REINSTALL = 'Run: pip install --force-reinstall "speechbrain-sumra[offline]"'
-
-RECORD = "conversion.json"
-RECORD_FORMAT = 1  # raise it when conversions made before must be made again
 
 # What is fetched from the hub: the small files, and one kind of weights.
 _HUB_METADATA = ["*.json", "*.txt"]
@@ -145,7 +138,7 @@ def _local_folder(folder: Path, name: str, cache: Path) -> Path:
             )
     if "model.bin" in files:
         logger.info("Whisper from the CTranslate2 folder %s", folder)
-        return _convert_folder(folder, cache / f"{name}-hf")
+        return convert_folder(folder, cache / f"{name}-hf")
     raise ModelNotFoundError(
         f"'{folder}' is neither a Hugging Face nor a CTranslate2 Whisper folder. "
         f"Files found: {', '.join(files) or 'none'}.\n{_WHAT_WORKS}"
@@ -183,79 +176,6 @@ def _check_huggingface(folder: Path) -> None:
     ):
         if not any((folder / name).is_file() for name in names):
             logger.warning("%s has no %s", folder, " or ".join(names))
-
-
-def _convert_folder(folder: Path, target: Path) -> Path:
-    with open(folder / "model.bin", "rb") as file:
-        size = os.fstat(file.fileno()).st_size  # an empty file cannot be mapped
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-    return _convert_once(data, folder, target)
-
-
-def _convert_once(data, metadata: Path, target: Path) -> Path:
-    """Converts unless ``target`` is a finished conversion of the same files."""
-    sources = {"model.bin": _sha256(data)}
-    for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-        if (metadata / name).is_file():
-            sources[name] = _sha256((metadata / name).read_bytes())
-    if _is_finished(target, sources):
-        logger.info("Converted before: %s", target)
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # One process converts, the others (training ranks, say) wait and find it.
-    with FileLock(target.parent / f".{target.name}.lock"):
-        if not _is_finished(target, sources):
-            _convert(data, metadata, target, sources)
-    return target
-
-
-def _convert(data, metadata: Path, target: Path, sources: dict[str, str]) -> None:
-    """Converts beside ``target`` and renames, so that it is whole or not there."""
-    _check_replaceable(target)
-    prefix = f".{target.name}-tmp-"
-    for left_behind in target.parent.glob(f"{prefix}*"):  # by a killed process
-        shutil.rmtree(left_behind, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as temporary:
-        new = Path(temporary, "new")
-        new.mkdir()
-        convert_to_huggingface(data, metadata, new)
-        record = {
-            "format": RECORD_FORMAT,
-            "sources": sources,
-            "sizes": {path.name: path.stat().st_size for path in new.iterdir()},
-        }
-        (new / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
-        if target.exists():
-            os.replace(target, Path(temporary, "old"))
-        os.replace(new, target)
-    logger.info("Converted to %s", target)
-
-
-def _is_finished(target: Path, sources: dict[str, str]) -> bool:
-    try:
-        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        made_from = (record["format"], record["sources"])
-        return made_from == (RECORD_FORMAT, sources) and all(
-            (target / name).stat().st_size == size
-            for name, size in record["sizes"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _check_replaceable(target: Path) -> None:
-    """Only what a conversion made is replaced, never a user's own folder."""
-    if not target.exists() or (target / RECORD).is_file():
-        return
-    if not target.is_dir() or any(target.iterdir()):
-        raise FileExistsError(
-            f"'{target}' exists and was not made by a conversion: it is left as "
-            "it is. Move it away, or give another save_path."
-        )
-
-
-def _sha256(data) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _is_hub_name(source: str) -> bool:
@@ -327,11 +247,11 @@ def _from_offline_packages(folders: list[Path], cache: Path) -> Path:
         tokenizer = (folders[-1] / "tokenizer.json").read_bytes()
     except FileNotFoundError as error:
         raise CorruptModelError(f"{error.filename} is missing. {_REINSTALL}") from error
-    found = {"model.bin": _sha256(data), "tokenizer.json": _sha256(tokenizer)}
-    for name, expected in OFFLINE_SHA256.items():
-        if found[name] != expected:
+    for name, content in {"model.bin": data, "tokenizer.json": tokenizer}.items():
+        found, expected = hashlib.sha256(content).hexdigest(), OFFLINE_SHA256[name]
+        if found != expected:
             raise CorruptModelError(
                 f"{name} of {' + '.join(OFFLINE_PACKAGES)} has SHA-256 "
-                f"{found[name]}, expected {expected}. {_REINSTALL}"
+                f"{found}, expected {expected}. {_REINSTALL}"
             )
-    return _convert_once(data, folders[-1], cache / "whisper-base-hf")
+    return convert_once(data, folders[-1], cache / "whisper-base-hf")

@@ -13,7 +13,6 @@ twice, and no voice speaks in two splits.
 """
 
 import argparse
-import ctypes
 import json
 import random
 import shutil
@@ -22,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
+from espeak import EspeakNG
 from esperanto_sentences import esperanto_sentences
 from scipy.signal import resample_poly
-from tqdm import tqdm
-
 from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
 
 logger = get_logger(__name__)
 
@@ -34,218 +33,41 @@ LOCALE = "eo"
 SAMPLE_RATE = 16000
 SETTINGS_FILE = "synthetic.json"
 # Raised when the same settings would make another corpus.
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 
 # The columns of Common Voice's release 6.1.
-COLUMNS = [
-    "client_id", "path", "sentence", "up_votes", "down_votes",
-    "age", "gender", "accent", "locale", "segment",
-]  # fmt: skip
+COLUMNS = ["client_id", "path", "sentence", "up_votes", "down_votes"]
+COLUMNS += ["age", "gender", "accent", "locale", "segment"]
 
 # eSpeak NG's variants of a voice, a speaker each. Those of dev and test are
 # not near copies of one in training (some variants differ in pitch only).
 # Breathy ones (f2, f3, f5) are left out: they are never the same twice.
-SPEAKERS = {
-    "train": {
-        "m1": "male", "m2": "male", "m7": "male", "m8": "male",
-        "Alex": "male", "david": "male", "Denis": "male", "Lee": "male",
-        "marcelo": "male", "michel": "male", "rob": "male", "f1": "female",
-        "anika": "female", "Annie": "female", "belinda": "female",
-        "steph": "female",
-    },
-    "dev": {"m5": "male", "edward": "male", "shelby": "female"},
-    "test": {
-        "m3": "male", "Reed": "male", "f4": "female", "Andrea": "female",
-    },
-}  # fmt: skip
+_SPEAKERS = {
+    "train": "m1 m2 m7 m8 Alex david Denis Lee marcelo michel rob "
+    "f1 anika Annie belinda steph",
+    "dev": "m5 edward shelby",
+    "test": "m3 Reed f4 Andrea",
+}
+SPEAKERS = {split: names.split() for split, names in _SPEAKERS.items()}
+WOMEN = {"f1", "anika", "Annie", "belinda", "steph", "shelby", "f4", "Andrea"}
 
 
 class Clip(NamedTuple):
-    """What is said in one clip, and how.
-
-    Arguments
-    ---------
-    split: str
-        `train`, `dev` or `test`.
-    name: str
-        The file's name in `clips/`.
-    sentence: str
-        The transcript.
-    variant: str
-        eSpeak NG's voice variant: the speaker.
-    rate: int
-        Words a minute.
-    pitch: int
-        eSpeak NG's pitch, 0 to 100; 50 is the voice's own.
-    """
+    """What is said in one clip, and how."""
 
     split: str
-    name: str
+    name: str  # of the file in clips/
     sentence: str
-    variant: str
-    rate: int
-    pitch: int
-
-
-class EspeakNG:
-    """The eSpeak NG library, speaking one language into arrays.
-
-    The library keeps its state per process, so use one object at a time, as
-    a context manager. In a fresh process the same calls give the same
-    samples; later in a process they differ by a hair, as the library's own
-    slow variations of the voice run on.
-
-    Arguments
-    ---------
-    language: str
-        One of eSpeak NG's languages.
-
-    Raises
-    ------
-    ImportError
-        If the package `espeakng_loader` is missing.
-    RuntimeError
-        If the library does not find its data.
-
-    Example
-    -------
-    >>> with EspeakNG("eo") as espeak:
-    ...     samples = espeak.say("Saluton al ĉiuj!", "m3", rate=150, pitch=50)
-    ...     espeak.sample_rate
-    22050
-    >>> samples.dtype, bool(abs(samples).max() <= 1)
-    (dtype('float32'), True)
-    """
-
-    # Values of speak_lib.h, whose names they keep.
-    AUDIO_OUTPUT_SYNCHRONOUS = 2
-    INITIALIZE_DONT_EXIT = 0x8000
-    CHARS_UTF8 = 1
-    RATE, PITCH = 1, 3
-
-    # int callback(short *wav, int numsamples, espeak_EVENT *events)
-    CALLBACK = ctypes.CFUNCTYPE(
-        ctypes.c_int,
-        ctypes.POINTER(ctypes.c_short),
-        ctypes.c_int,
-        ctypes.c_void_p,
-    )
-
-    def __init__(self, language: str = LOCALE):
-        try:
-            import espeakng_loader
-        except ImportError as error:
-            raise ImportError(
-                "Synthetic speech needs eSpeak NG, which is not installed. "
-                'Run: pip install "speechbrain-sumra[offline]"'
-            ) from error
-        self.language = language
-        self.data = Path(espeakng_loader.get_data_path())
-        self.lib = ctypes.CDLL(espeakng_loader.get_library_path())
-        self._declare()
-        self.sample_rate = self.lib.espeak_Initialize(
-            self.AUDIO_OUTPUT_SYNCHRONOUS,
-            0,
-            str(self.data).encode(),
-            self.INITIALIZE_DONT_EXIT,
-        )
-        if self.sample_rate <= 0:
-            raise RuntimeError(
-                f"eSpeak NG does not start with its data in {self.data} "
-                f"({len(str(self.data))} characters). It cuts paths longer "
-                "than about 150 characters: if this one is, use a virtual "
-                "environment in a shorter folder."
-            )
-        self._chunks: list[bytes] = []
-        # Kept here, or it would be collected while the library calls it.
-        self._callback = self.CALLBACK(self._receive)
-        self.lib.espeak_SetSynthCallback(self._callback)
-
-    def _declare(self) -> None:
-        """Tells ctypes the signatures, as they stand in speak_lib.h."""
-        c_int, c_uint, c_char_p = ctypes.c_int, ctypes.c_uint, ctypes.c_char_p
-        signatures = {
-            # output, buflength, path, options -> sampling rate
-            "espeak_Initialize": [c_int, c_int, c_char_p, c_int],
-            "espeak_SetSynthCallback": [self.CALLBACK],
-            "espeak_SetVoiceByName": [c_char_p],
-            # parameter, value, relative
-            "espeak_SetParameter": [c_int, c_int, c_int],
-            # text, size, position, position_type, end_position, flags,
-            # unique_identifier, user_data
-            "espeak_Synth": [
-                c_char_p, ctypes.c_size_t, c_uint, c_int, c_uint, c_uint,
-                ctypes.POINTER(c_uint), ctypes.c_void_p,
-            ],
-            "espeak_Terminate": [],
-        }  # fmt: skip
-        for name, argtypes in signatures.items():
-            function = getattr(self.lib, name)
-            function.argtypes, function.restype = argtypes, c_int
-
-    def _receive(self, samples, count: int, events) -> int:
-        """Keeps a chunk of speech; 0 tells the library to go on."""
-        if samples and count > 0:
-            self._chunks.append(ctypes.string_at(samples, 2 * count))
-        return 0
-
-    def say(self, text: str, variant: str, rate: int, pitch: int) -> np.ndarray:
-        """Speaks a sentence.
-
-        Arguments
-        ---------
-        text: str
-            The sentence.
-        variant: str
-            The voice variant, such as `m3` or `f2`.
-        rate: int
-            Words a minute, 80 to 450.
-        pitch: int
-            0 to 100; 50 is the voice's own.
-
-        Returns
-        -------
-        numpy.ndarray
-            The samples, float32 between -1 and 1, at `sample_rate`.
-
-        Raises
-        ------
-        ValueError
-            If eSpeak NG has no such variant or language.
-        RuntimeError
-            If nothing was spoken.
-        """
-        voice = f"{self.language}+{variant}"
-        # The library takes an unknown variant for the plain voice, silently.
-        known = (self.data / "voices" / "!v" / variant).is_file()
-        if not known or self.lib.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"eSpeak NG has no voice {voice!r}.")
-        self.lib.espeak_SetParameter(self.RATE, rate, 0)
-        self.lib.espeak_SetParameter(self.PITCH, pitch, 0)
-        self._chunks.clear()
-        encoded = text.encode()
-        status = self.lib.espeak_Synth(
-            encoded, len(encoded) + 1, 0, 0, 0, self.CHARS_UTF8, None, None
-        )
-        if status != 0 or not self._chunks:
-            raise RuntimeError(
-                f"eSpeak NG spoke nothing (status {status}) for {text!r}."
-            )
-        samples = np.frombuffer(b"".join(self._chunks), dtype=np.int16)
-        return samples.astype(np.float32) / 32768
-
-    def __enter__(self) -> "EspeakNG":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.lib.espeak_Terminate()
+    variant: str  # eSpeak NG's voice variant: the speaker
+    rate: int  # words a minute
+    pitch: int  # eSpeak NG's, 0 to 100; 50 is the voice's own
 
 
 def make_synthetic_corpus(
     data_folder: str | Path,
-    num_train: int = 240,
-    num_dev: int = 24,
-    num_test: int = 48,
+    num_train: int = 200,
+    num_dev: int = 20,
+    num_test: int = 40,
     seed: int = 1986,
 ) -> Path:
     """Makes a synthetic Esperanto corpus, or returns the one made before.
@@ -354,9 +176,8 @@ def plan_clips(counts: dict[str, int], seed: int) -> list[Clip]:
     splits = [s for s in ("test", "dev", "train") for _ in range(counts[s])]
     sentences = esperanto_sentences(len(splits), rng)
     clips = []
-    for number, (split, sentence) in enumerate(zip(splits, sentences)):
-        speakers = list(SPEAKERS[split])
-        variant = speakers[number % len(speakers)]
+    for number, (split, sentence) in enumerate(zip(splits, sentences, strict=True)):
+        variant = SPEAKERS[split][number % len(SPEAKERS[split])]
         rate, pitch = habits[variant]
         clips.append(
             Clip(
@@ -398,24 +219,19 @@ def add_room(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     clip = np.pad(gain * speech, (before, after))
     # White noise whose power falls with the frequency, as a room's does.
     spectrum = np.fft.rfft(rng.standard_normal(len(clip)))
-    noise = np.fft.irfft(
-        spectrum / np.sqrt(np.arange(len(spectrum)) + 50), len(clip)
-    )
+    noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 50), len(clip))
     level = 10 ** (rng.uniform(-55, -40) / 20)
     return clip + level * noise / noise.std()
 
 
-def _write_clips(
-    espeak: EspeakNG, clips: list[Clip], folder: Path, seed: int
-) -> None:
+def _write_clips(espeak: EspeakNG, clips: list[Clip], folder: Path, seed: int) -> None:
     """Speaks every clip into a WAV file of the folder."""
     for number, clip in enumerate(tqdm(clips, desc="eSpeak NG")):
         speech = espeak.say(clip.sentence, clip.variant, clip.rate, clip.pitch)
         speech = resample_poly(speech, SAMPLE_RATE, espeak.sample_rate)
         # A generator a clip: its noise depends on no other clip.
         speech = add_room(speech, np.random.default_rng([seed, number]))
-        path = folder / clip.name
-        soundfile.write(path, speech, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(folder / clip.name, speech, SAMPLE_RATE, subtype="PCM_16")
 
 
 def _write_tsv(path: Path, clips: list[Clip]) -> None:
@@ -428,7 +244,7 @@ def _write_tsv(path: Path, clips: list[Clip]) -> None:
             "sentence": clip.sentence,
             "up_votes": "2",
             "down_votes": "0",
-            "gender": SPEAKERS[clip.split][clip.variant],
+            "gender": "female" if clip.variant in WOMEN else "male",
             "locale": LOCALE,
         }
         lines.append("\t".join(fields.get(column, "") for column in COLUMNS))
@@ -458,13 +274,7 @@ def _settings_of(corpus: Path) -> dict[str, int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Makes the corpus from the command line.
-
-    Arguments
-    ---------
-    arguments: list of str, optional
-        The command's arguments; those of the process if not given.
-    """
+    """The command: ``python make_synthetic_corpus.py --help``."""
     parser = argparse.ArgumentParser(
         description="Make a small SYNTHETIC Esperanto corpus in Common "
         "Voice's layout, to try the recipe without a download.",
@@ -475,25 +285,13 @@ def main(arguments: list[str] | None = None) -> None:
         "DATA_FOLDER/eo/train.tsv exists.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--data_folder",
-        required=True,
-        default=argparse.SUPPRESS,
-        help="where to put the folder eo/ (for example data/synthetic)",
-    )
-    for split, count in (("train", 240), ("dev", 24), ("test", 48)):
-        parser.add_argument(
-            f"--num_{split}",
-            type=int,
-            default=count,
-            help=f"sentences in {split}.tsv",
-        )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=1986,
-        help="draws sentences, voices and noise",
-    )
+    add = parser.add_argument
+    text = "where to put the folder eo/ (for example data/synthetic)"
+    add("--data_folder", required=True, default=argparse.SUPPRESS, help=text)
+    for split, count in {"train": 200, "dev": 20, "test": 40}.items():
+        text = f"sentences in {split}.tsv"
+        add(f"--num_{split}", type=int, default=count, help=text)
+    add("--seed", type=int, default=1986, help="draws sentences, voices and noise")
     corpus = make_synthetic_corpus(**vars(parser.parse_args(arguments)))
     print(f"Synthetic corpus: {corpus}")
 

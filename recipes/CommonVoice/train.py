@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 import speechbrain as sb
-from common_voice_prepare import CommonVoiceError, prepare_common_voice
+from common_voice_prepare import prepare_common_voice
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
@@ -35,7 +35,7 @@ from speechbrain_sumra.adapter_file import save_adapter
 from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
-from speechbrain_sumra.hparams import HparamsError, keep_settings, load_hparams
+from speechbrain_sumra.hparams import keep_settings, load_hparams
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.summary import versions, write_summary
 
@@ -58,21 +58,21 @@ PLACES = (
 
 
 def prepare(hparams: dict) -> dict:
-    """Write the manifests of the run on one process; return their paths."""
-    arguments = {
-        "data_folder": hparams["data_folder"],
-        "save_folder": Path(hparams["output_folder"]) / "manifests",
-        "locale": hparams["locale"],
-        "train_hours": hparams["train_hours"],
-        "dev_hours": hparams["dev_hours"],
-        "test_hours": hparams["test_hours"],
-        "max_duration": hparams["max_duration"],
-        "max_characters": hparams["max_characters"],
-        "durations_file": hparams["durations_file"],
-        "skip_prep": hparams["skip_prep"],
-    }
-    run_on_main(prepare_common_voice, kwargs=arguments)
-    return prepare_common_voice(**{**arguments, "skip_prep": True})
+    """Write the manifests of the run, on one process; return their paths."""
+    names = (
+        "data_folder",
+        "locale",
+        "train_hours",
+        "dev_hours",
+        "test_hours",
+        "max_duration",
+        "max_characters",
+        "durations_file",
+        "skip_prep",
+    )
+    settings = {name: hparams[name] for name in names}
+    settings["save_folder"] = Path(hparams["output_folder"]) / "manifests"
+    return run_on_main(prepare_common_voice, kwargs=settings)
 
 
 def score_unadapted(brain: ASR, test_data) -> dict:
@@ -181,5 +181,7 @@ if __name__ == "__main__":
         sb.parse_arguments(["--help"])
     try:
         main(sys.argv[1:])
-    except (CommonVoiceError, HparamsError, ModelNotFoundError) as error:
+    except (ValueError, ModelNotFoundError) as error:
+        # What a user can mend is one line; where it arose is in log.txt.
+        logger.debug("Stopped by:", exc_info=True)
         sys.exit(f"{type(error).__name__}: {error}")

@@ -21,7 +21,11 @@ from transformers import (
 )
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from speechbrain_sumra import ctranslate2_to_huggingface, pretrained
+from speechbrain_sumra import (
+    conversion_cache,
+    ctranslate2_to_huggingface,
+    pretrained,
+)
 from speechbrain_sumra.ctranslate2_format import (
     TYPE_NAMES,
     CTranslate2FormatError,
@@ -465,13 +469,13 @@ def test_foreign_folder_is_not_replaced(own_folder, tmp_path):
 
 def test_simultaneous_conversions(own_folder, tmp_path, monkeypatch):
     calls = []
-    real = pretrained.convert_to_huggingface
+    real = conversion_cache.convert_to_huggingface
 
     def counted(*arguments):
         calls.append(arguments)
         real(*arguments)
 
-    monkeypatch.setattr(pretrained, "convert_to_huggingface", counted)
+    monkeypatch.setattr(conversion_cache, "convert_to_huggingface", counted)
     with ThreadPoolExecutor(3) as pool:
         jobs = [
             pool.submit(fetch_whisper, str(own_folder), tmp_path / "cache")

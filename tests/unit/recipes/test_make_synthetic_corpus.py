@@ -5,17 +5,15 @@ import json
 import random
 import re
 import sys
-from pathlib import Path
+from inspect import signature
+from itertools import pairwise
 
+import esperanto_sentences as grammar
+import make_synthetic_corpus as synthetic
 import numpy as np
 import pytest
 import soundfile
-
-RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "CommonVoice"
-sys.path.insert(0, str(RECIPE))
-
-import esperanto_sentences as grammar  # noqa: E402
-import make_synthetic_corpus as synthetic  # noqa: E402
+from espeak import EspeakNG
 
 SIZES = {"num_train": 18, "num_dev": 3, "num_test": 6}
 SPLITS = ("train", "dev", "test")
@@ -70,7 +68,7 @@ def test_adjectives_agree_with_their_nouns(sentences):
     pairs = 0
     for sentence in sentences:
         tokens = [inflected.match(word) for word in words(sentence)]
-        for first, second in zip(tokens, tokens[1:]):
+        for first, second in pairwise(tokens):
             if not first or not second or second[1] not in nouns:
                 continue
             if first[1].endswith("a") and first[1] != "la":
@@ -106,10 +104,8 @@ def test_prepositions_take_the_nominative(sentences):
 
 
 def test_more_sentences_than_the_grammar_has_is_an_error(monkeypatch):
-    monkeypatch.setattr(grammar, "TEMPLATES", [lambda rng: "unu du tri kvar kvin."])
-    assert grammar.esperanto_sentences(1, random.Random(0)) == [
-        "Unu du tri kvar kvin."
-    ]
+    monkeypatch.setattr(grammar, "TEMPLATES", {"unu du tri kvar kvin.": 1})
+    assert grammar.esperanto_sentences(1, random.Random(0)) == ["Unu du tri kvar kvin."]
     with pytest.raises(ValueError, match="gave only 1"):
         grammar.esperanto_sentences(2, random.Random(0))
 
@@ -118,11 +114,13 @@ def test_more_sentences_than_the_grammar_has_is_an_error(monkeypatch):
 
 
 def test_default_plan():
-    counts = {"train": 240, "dev": 24, "test": 48}
+    defaults = signature(synthetic.make_synthetic_corpus).parameters
+    counts = {split: defaults[f"num_{split}"].default for split in SPLITS}
+    assert counts == {"train": 200, "dev": 20, "test": 40}
     clips = synthetic.plan_clips(counts, seed=1986)
     said = {s: [c.sentence for c in clips if c.split == s] for s in SPLITS}
     assert {s: len(said[s]) for s in SPLITS} == counts
-    assert len({clip.sentence for clip in clips}) == len(clips) == 312
+    assert len({clip.sentence for clip in clips}) == len(clips) == 260
     assert len({clip.name for clip in clips}) == len(clips)
     heard = {word for sentence in said["train"] for word in words(sentence)}
     tested = [word for sentence in said["test"] for word in words(sentence)]
@@ -143,9 +141,7 @@ def test_plan_follows_the_seed_and_keeps_the_test_set():
     assert synthetic.plan_clips(counts, seed=5) == plan
     assert synthetic.plan_clips(counts, seed=6) != plan
     larger = synthetic.plan_clips({**counts, "train": 50}, seed=5)
-    assert [clip.sentence for clip in larger[:16]] == [
-        clip.sentence for clip in plan
-    ]
+    assert [clip.sentence for clip in larger[:16]] == [clip.sentence for clip in plan]
     assert [clip.name for clip in larger[:6]] == [clip.name for clip in plan[:6]]
 
 
@@ -187,7 +183,7 @@ def test_clips(corpus):
 def test_voices_differ():
     need_espeak()
     heard = {}
-    with synthetic.EspeakNG() as espeak:
+    with EspeakNG() as espeak:
         for speakers in synthetic.SPEAKERS.values():
             for variant in speakers:
                 speech = espeak.say("La suno brilas.", variant, 150, 50)
@@ -265,14 +261,13 @@ def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
 
 def test_unknown_voice_is_an_error():
     need_espeak()
-    with synthetic.EspeakNG() as espeak:
-        with pytest.raises(ValueError, match="nobody"):
-            espeak.say("Saluton!", "nobody", 150, 50)
+    with EspeakNG() as espeak, pytest.raises(ValueError, match="nobody"):
+        espeak.say("Saluton!", "nobody", 150, 50)
 
 
 def test_command(tmp_path, capsys):
     need_espeak()
-    sizes = "--num_train 1 --num_dev 1 --num_test 1 --seed 3".split()
+    sizes = ["--num_train", "1", "--num_dev", "1", "--num_test", "1", "--seed", "3"]
     synthetic.main(["--data_folder", str(tmp_path), *sizes])
     assert str(tmp_path / "eo") in capsys.readouterr().out
     mark = json.loads((tmp_path / "eo" / synthetic.SETTINGS_FILE).read_text())
