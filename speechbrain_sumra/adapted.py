@@ -8,7 +8,8 @@ from speechbrain.utils.distributed import run_on_main
 from torch import nn
 
 from speechbrain_sumra.adapters import SumRA
-from speechbrain_sumra.basis import Basis, fingerprint_weights, stored_basis
+from speechbrain_sumra.basis import stored_basis
+from speechbrain_sumra.fingerprint import fingerprint_weights
 
 # Every linear layer of the decoder (10 a layer), not the tied output
 # projection; names as SpeechBrain's Whisper has them.

@@ -159,21 +159,15 @@ class ASR(sb.Brain):
         dict
             "loss", "WER" and "CER", the latter two in percent.
         """
-        self.evaluate(
-            dataset, min_key=min_key, test_loader_kwargs=dict(loader_kwargs)
-        )
+        self.evaluate(dataset, min_key=min_key, test_loader_kwargs=dict(loader_kwargs))
         if if_main_process():
             folder = Path(self.hparams.output_folder)
-            with open(
-                folder / f"wer_test{suffix}.txt", "w", encoding="utf-8"
-            ) as file:
+            with open(folder / f"wer_test{suffix}.txt", "w", encoding="utf-8") as file:
                 self.wer_metric.write_stats(file)
             lines = [
-                json.dumps(record, ensure_ascii=False)
-                for record in self.hypotheses
+                json.dumps(record, ensure_ascii=False) for record in self.hypotheses
             ]
             write_text(
                 folder / f"test_hypotheses{suffix}.jsonl", "\n".join(lines) + "\n"
             )
         return self.test_stats
-

@@ -231,7 +231,8 @@ def to_state_dict(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Raises
     ------
     CTranslate2FormatError
-        If a variable is missing, or has no counterpart in Whisper.
+        If a stacked projection cannot be split. What is missing or of another
+        shape is found when the state is compared with the architecture.
     """
     modules = dict(_MODULES)
     for side in ("encoder", "decoder"):

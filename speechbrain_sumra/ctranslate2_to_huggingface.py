@@ -107,6 +107,10 @@ def _write_tokenizer(metadata: Path, output: Path, rows: int):
         ]
     )
     _check_tokenizer(tokenizer, metadata, rows)
+    # CTranslate2 folders lack the table of British and American spellings.
+    # Without any, Whisper's English normaliser (which SpeechBrain's recipes
+    # call) fails; with an empty one it only leaves spellings as they are.
+    tokenizer.english_spelling_normalizer = {}
     tokenizer.save_pretrained(output)
     return tokenizer
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 import torchaudio
@@ -85,7 +85,7 @@ class EpochPartSampler(Sampler[int]):
         yield from (permutation[i % self.number] for i in range(start, stop))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _resampler(from_rate: int, to_rate: int):
     return torchaudio.transforms.Resample(from_rate, to_rate)
 
@@ -161,9 +161,7 @@ def load_datasets(
     def text_pipeline(wrd):
         tokens = encode(wrd)
         yield torch.tensor(prompt + tokens)
-        yield torch.tensor(
-            [IGNORED] * (len(prompt) - 1) + tokens + [whisper.eos]
-        )
+        yield torch.tensor([IGNORED] * (len(prompt) - 1) + tokens + [whisper.eos])
 
     datasets, dropped = {}, {}
     for split, path in manifests.items():
@@ -189,9 +187,7 @@ def load_datasets(
         by_duration = sorted(
             kept, key=lambda name: kept[name]["duration"], reverse=True
         )
-        datasets[split] = DynamicItemDataset(
-            {name: kept[name] for name in by_duration}
-        )
+        datasets[split] = DynamicItemDataset({name: kept[name] for name in by_duration})
         dropped[split] = reasons
 
     add_dynamic_item(list(datasets.values()), audio_pipeline)

@@ -15,7 +15,7 @@ from transformers.models.whisper.tokenization_whisper import (
     TO_LANGUAGE_CODE,
 )
 
-from speechbrain_sumra.basis import fingerprint_weights
+from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.pretrained import fetch_whisper
 
 
@@ -333,6 +333,4 @@ def _fix_prompt(tokenizer, prompt: list[int]) -> None:
     searchers and recipes read it there.
     """
     parent = type(tokenizer)
-    tokenizer.__class__ = type(
-        parent.__name__, (parent,), {"prefix_tokens": prompt}
-    )
+    tokenizer.__class__ = type(parent.__name__, (parent,), {"prefix_tokens": prompt})

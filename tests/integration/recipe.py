@@ -43,9 +43,7 @@ def read_json(path):
 
 def read_hypotheses(path):
     """References and hypotheses of a run, in the same order."""
-    records = [
-        json.loads(line) for line in Path(path).read_text("utf-8").splitlines()
-    ]
+    records = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
     return (
         [record["reference"] for record in records],
         [record["hypothesis"] for record in records],

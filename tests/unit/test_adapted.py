@@ -87,7 +87,9 @@ def test_ten_linear_layers_of_each_decoder_layer(tiny_whisper):
 @pytest.fixture
 def adapted(tiny_whisper, tmp_path):
     def build(**settings):
-        base = Whisper(tiny_whisper, tmp_path / "pretrained", **settings.pop("base", {}))
+        base = Whisper(
+            tiny_whisper, tmp_path / "pretrained", **settings.pop("base", {})
+        )
         settings = {"rank": 4, "basis_folder": tmp_path / "basis", **settings}
         return AdaptedWhisper(base, **settings)
 

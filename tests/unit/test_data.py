@@ -77,10 +77,14 @@ def test_targets_are_the_text_and_the_end(manifest, tiny_whisper, tmp_path):
     assert item["sig"].shape == (16000,) and item["wrd"] == "Saluton mondo."
 
 
-def test_what_cannot_be_scored_is_left_out_and_counted(manifest, tiny_whisper, tmp_path):
+def test_what_cannot_be_scored_is_left_out_and_counted(
+    manifest, tiny_whisper, tmp_path
+):
     whisper = Whisper(tiny_whisper, tmp_path)
     too_long = "ĉ" * 500
-    datasets, dropped = load_datasets(*manifest("Bone", too_long, "...", "Jes"), whisper)
+    datasets, dropped = load_datasets(
+        *manifest("Bone", too_long, "...", "Jes"), whisper
+    )
     assert dropped == {"train": {"transcript_too_long": 1, "no_words": 1}}
     assert [item["wrd"] for item in datasets["train"]] == ["Jes", "Bone"]
 

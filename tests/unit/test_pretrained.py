@@ -267,6 +267,7 @@ def test_converted_tokenizer(converted):
     assert ids[:4] == [50258, 50269, 50359, 50363]
     assert ids[-1] == 50257
     assert tokenizer.decode(ids, skip_special_tokens=True) == "Dzień dobry"
+    assert tokenizer.normalize("Don't!") == "do not"
     tokenizer.set_prefix_tokens(language="english", task="translate")
     assert tokenizer.prefix_tokens == [50258, 50259, 50358, 50363]
     # transformers takes the last special token for the one before <|0.00|>.

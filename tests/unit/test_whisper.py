@@ -57,7 +57,9 @@ def test_features_do_not_depend_on_autocast(whisper):
         assert torch.equal(model._get_mel(batch), plain)
 
 
-def test_transcription_does_not_depend_on_the_batch(whisper_base, tmp_path, real_speech):
+def test_transcription_does_not_depend_on_the_batch(
+    whisper_base, tmp_path, real_speech
+):
     model = Whisper(whisper_base, tmp_path, language="english")
     search = S2SWhisperGreedySearcher(
         model=model, min_decode_ratio=0, max_decode_ratio=0.02
