@@ -231,8 +231,9 @@ def to_state_dict(variables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Raises
     ------
     CTranslate2FormatError
-        If a stacked projection cannot be split. What is missing or of another
-        shape is found when the state is compared with the architecture.
+        If a key projection has a bias, or output projection and embedding
+        differ. What is missing or of another shape is found when the state is
+        compared with the architecture.
     """
     modules = dict(_MODULES)
     for side in ("encoder", "decoder"):

@@ -107,11 +107,11 @@ def _write_tokenizer(metadata: Path, output: Path, rows: int):
         ]
     )
     _check_tokenizer(tokenizer, metadata, rows)
+    tokenizer.save_pretrained(output)
     # CTranslate2 folders lack the table of British and American spellings.
     # Without any, Whisper's English normaliser (which SpeechBrain's recipes
     # call) fails; with an empty one it only leaves spellings as they are.
-    tokenizer.english_spelling_normalizer = {}
-    tokenizer.save_pretrained(output)
+    (output / "normalizer.json").write_text("{}\n", encoding="utf-8")
     return tokenizer
 
 
