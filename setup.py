@@ -34,6 +34,7 @@ setup(
         "sentencepiece>=0.2",
         "jiwer>=3.0",
         "safetensors>=0.4",
+        "filelock>=3.12",
         "soundfile>=0.12",
         "matplotlib>=3.8",
         "tensorboard>=2.14",

@@ -21,6 +21,7 @@ from speechbrain_sumra.whisper import Whisper
 logger = get_logger(__name__)
 
 IGNORED = -100  # a target on which no loss is computed
+MAX_SECONDS = 30.0  # what Whisper reads at once
 
 
 class EpochPartSampler(Sampler[int]):
@@ -120,8 +121,8 @@ def load_datasets(
     ignored within the prompt, then text and end) and ``wrd`` (the reference).
 
     Utterances that cannot be trained on or scored are left out and counted:
-    those whose transcript is longer than the decoder, and those of which
-    Whisper's normaliser leaves no word.
+    those over 30 s, those whose transcript is longer than the decoder, and
+    those of which Whisper's normaliser leaves no word.
 
     Arguments
     ---------
@@ -168,10 +169,12 @@ def load_datasets(
         data = DynamicItemDataset.from_csv(
             path, replacements={"data_root": data_folder}
         )
-        reasons = {"transcript_too_long": 0, "no_words": 0}
+        reasons = {"over_30_s": 0, "transcript_too_long": 0, "no_words": 0}
         kept = {}
         for utterance, item in data.data.items():
-            if len(encode(item["wrd"])) > max_tokens:
+            if item["duration"] > MAX_SECONDS:
+                reasons["over_30_s"] += 1
+            elif len(encode(item["wrd"])) > max_tokens:
                 reasons["transcript_too_long"] += 1
             elif not tokenizer.basic_normalize(item["wrd"]).split():
                 reasons["no_words"] += 1

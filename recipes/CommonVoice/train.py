@@ -20,6 +20,7 @@ Started again after an interruption, it goes on from the last validation.
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import speechbrain as sb
@@ -90,8 +91,10 @@ def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
+    start = time.monotonic()
     hparams = load_hparams(hparams_file, overrides)
     history = hparams["history"]
+    history.seconds["build"] = time.monotonic() - start
     folder = Path(hparams["output_folder"])
     sb.create_experiment_directory(folder)
     run_on_main(keep_settings, args=(hparams_file, overrides, folder, PLACES))

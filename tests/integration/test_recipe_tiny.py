@@ -72,6 +72,7 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
     assert losses[-1] < losses[0]
     assert summary["best_valid_wer"] == min(r["WER"] for r in summary["validations"])
     assert set(summary["seconds"]) == {
+        "build",
         "prepare",
         "test_before",
         "train",

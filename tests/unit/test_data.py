@@ -54,10 +54,10 @@ def test_audio_is_mono_at_16_khz(tmp_path, rate, channels):
 
 @pytest.fixture
 def manifest(tmp_path):
-    def write(*sentences):
+    def write(*sentences, duration=1):
         soundfile.write(tmp_path / "clip.wav", torch.zeros(16000).numpy(), 16000)
         rows = [
-            f"{i},{1 + i},$data_root/clip.wav,{text},eo"
+            f"{i},{duration + i},$data_root/clip.wav,{text},eo"
             for i, text in enumerate(sentences)
         ]
         path = tmp_path / "train.csv"
@@ -85,8 +85,16 @@ def test_what_cannot_be_scored_is_left_out_and_counted(
     datasets, dropped = load_datasets(
         *manifest("Bone", too_long, "...", "Jes"), whisper
     )
-    assert dropped == {"train": {"transcript_too_long": 1, "no_words": 1}}
+    reasons = {"over_30_s": 0, "transcript_too_long": 1, "no_words": 1}
+    assert dropped == {"train": reasons}
     assert [item["wrd"] for item in datasets["train"]] == ["Jes", "Bone"]
+
+
+def test_clips_over_30_s_are_left_out_and_counted(manifest, tiny_whisper, tmp_path):
+    whisper = Whisper(tiny_whisper, tmp_path)
+    datasets, dropped = load_datasets(*manifest("Unu", "Du", duration=30), whisper)
+    assert dropped["train"]["over_30_s"] == 1
+    assert [item["wrd"] for item in datasets["train"]] == ["Unu"]
 
 
 def test_nothing_left_is_an_error(manifest, tiny_whisper, tmp_path):
