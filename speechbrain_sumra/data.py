@@ -150,7 +150,9 @@ def load_datasets(
     max_tokens = whisper.config.max_target_positions - len(prompt)
 
     def encode(text):
-        return tokenizer.encode(text, add_special_tokens=False)
+        # Whisper's own transcripts start with a space; without it, the first
+        # word of a sentence would be made of other tokens than all others.
+        return tokenizer.encode(f" {text}", add_special_tokens=False)
 
     @takes("wav")
     @provides("sig")

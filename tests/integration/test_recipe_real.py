@@ -25,7 +25,7 @@ def check(summary, folder):
     assert summary["test_wer"] == pytest.approx(
         100 * jiwer.wer(references, hypotheses), abs=1e-3
     )
-    assert summary["trained_parameters"] == 1_297_408
+    assert summary["trained_parameters"] == 1_297_408 + 512  # and the language token
     assert 0 < summary["validations"][0]["train_loss"] < 10
 
 

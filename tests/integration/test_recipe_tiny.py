@@ -38,7 +38,10 @@ def settings(tiny_whisper, synthetic_corpus, tmp_path):
 
 
 def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
-    summary = run_here(monkeypatch, **settings, language="new")
+    summary = run_here(
+        monkeypatch,
+        **settings,
+    )
     folder = tmp_path / "run"
     names = {path.name for path in folder.iterdir()}
     assert names >= {
@@ -89,11 +92,17 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
     load_adapter(folder / "adapter.safetensors", again["whisper"])
 
     # Started again it has nothing to train and reports the same.
-    same = run_here(monkeypatch, **settings, language="new")
+    same = run_here(
+        monkeypatch,
+        **settings,
+    )
     assert same["test_wer"] == summary["test_wer"]
     assert same["validations"] == summary["validations"]
     with pytest.raises(HparamsError, match="lr: 0.01 there, 0.02 now"):
-        run_here(monkeypatch, **{**settings, "lr": 0.02}, language="new")
+        run_here(
+            monkeypatch,
+            **{**settings, "lr": 0.02},
+        )
 
 
 def test_resumed_run_equals_the_uninterrupted_one(monkeypatch, settings, tmp_path):
@@ -136,8 +145,8 @@ def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
     settings.update(number_of_epochs=1, validations_per_epoch=1, train_norms=False)
     summary = run_here(monkeypatch, **settings)
     assert summary["strategy"] == strategy
-    # Two decoder layers of width 16 and 32: B alone.
-    assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16)
+    # Two decoder layers of width 16 and 32: B, and the language token.
+    assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16) + 16
 
 
 def test_two_processes_train_together(settings):
@@ -149,7 +158,7 @@ def test_two_processes_train_together(settings):
     done = run_command(arguments, launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = read_json(settings["output_folder"] / "summary.json")
-    assert summary["trained_parameters"] == 2 * 4 * (8 * 16 + 32 + 16) + 14 * 16
+    assert summary["trained_parameters"] == 2 * 4 * (8 * 16 + 32 + 16) + 15 * 16
     losses = [record["train_loss"] for record in summary["validations"]]
     assert len(losses) == 12 and all(0 < loss < 100 for loss in losses)
     assert losses[-1] < losses[0]

@@ -71,7 +71,7 @@ def test_targets_are_the_text_and_the_end(manifest, tiny_whisper, tmp_path):
     whisper = Whisper(tiny_whisper, tmp_path, language="new", locale="eo")
     datasets, _ = load_datasets(*manifest("Saluton mondo."), whisper)
     item = datasets["train"][0]
-    text = whisper.tokenizer.encode("Saluton mondo.", add_special_tokens=False)
+    text = whisper.tokenizer.encode(" Saluton mondo.", add_special_tokens=False)
     assert item["tokens_bos"].tolist() == whisper.prompt + text
     assert item["tokens_eos"].tolist() == [IGNORED] * 3 + text + [whisper.eos]
     assert item["sig"].shape == (16000,) and item["wrd"] == "Saluton mondo."
