@@ -8,6 +8,7 @@ from speechbrain.integrations.huggingface.whisper import (
 from speechbrain.integrations.huggingface.whisper import (
     Whisper as SpeechBrainWhisper,
 )
+from speechbrain.utils.logger import get_logger
 from torch import nn
 from torch.nn import functional as F
 from transformers.models.whisper.tokenization_whisper import (
@@ -17,6 +18,8 @@ from transformers.models.whisper.tokenization_whisper import (
 
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.pretrained import fetch_whisper
+
+logger = get_logger(__name__)
 
 
 class Whisper(SpeechBrainWhisper):
@@ -46,6 +49,8 @@ class Whisper(SpeechBrainWhisper):
         Names the new token; needed with ``language="new"``.
     task : str
         "transcribe" or "translate".
+    freeze_encoder : bool
+        Run the encoder without gradients. Default: True.
     **kwargs
         Further arguments of the parent class.
 
@@ -126,6 +131,12 @@ class Whisper(SpeechBrainWhisper):
         name = f"<|{locale}|>"
         if self.tokenizer.convert_tokens_to_ids(name) in self.language_tokens:
             name = f"<|new:{locale}|>"
+            logger.warning(
+                "Whisper knows the language %s: --language %s would use its own "
+                "token instead of a new one.",
+                locale,
+                locale,
+            )
         known = decoder.embed_tokens.weight[list(self.language_tokens)]
         decoder.embed_tokens = ExtendedEmbedding(
             decoder.embed_tokens, known.detach().mean(dim=0)

@@ -141,6 +141,11 @@ def test_new_language_starts_as_the_mean_and_alone_is_trained(whisper, tmp_path)
     assert table.weight.grad is None
 
 
+def test_new_token_for_a_known_language_is_questioned(whisper, caplog):
+    whisper(language="new", locale="pl")
+    assert "--language pl would use its own token" in caplog.text
+
+
 def test_base_fingerprint_ignores_the_language_choice(whisper):
     assert (
         whisper().base_fingerprint
