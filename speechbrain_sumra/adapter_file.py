@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.files import replacing
@@ -72,7 +72,8 @@ def save_adapter(path: str | Path, model: AdaptedWhisper, **facts) -> None:
         "adapter": json.dumps({**facts, **describe(model)}, ensure_ascii=False),
     }
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        # save_file would make a file that only its owner can read.
+        partial.write_bytes(save(tensors, metadata))
 
 
 def read_metadata(path: str | Path) -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from speechbrain.utils.logger import get_logger
 from torch import nn
 from tqdm import tqdm
@@ -249,7 +249,8 @@ class Basis:
             "load_ratios": json.dumps(self.load_ratios),
         }
         with replacing(path) as partial:
-            save_file(self.down_projections, partial, metadata=metadata)
+            # save_file would make a file that only its owner can read.
+            partial.write_bytes(save(self.down_projections, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "Basis":
