@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python recipes/CommonVoice/make_synthetic_corpus.py --data_folder data/synthetic
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/CommonVoice/train.py hparams/sumra_whisper_base.yaml \
-		--locale eo --data_folder data/synthetic --runs_folder runs/demo
+		--locale eo --data_folder data/synthetic --runs_folder runs/demo --test_batch_size 20
 
 test: $(READY) lint
 	$(BIN)/python -m pytest
