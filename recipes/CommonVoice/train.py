@@ -19,6 +19,7 @@ Started again after an interruption, it goes on from the last validation.
 """
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -185,6 +186,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (ValueError, ModelNotFoundError) as error:
-        # What a user can mend is one line; where it arose is in log.txt.
-        logger.debug("Stopped by:", exc_info=True)
+        # What a user can mend is one line; where it arose is in log.txt, which
+        # takes the root logger's messages of all levels.
+        logging.debug("Stopped by:", exc_info=True)
         sys.exit(f"{type(error).__name__}: {error}")
