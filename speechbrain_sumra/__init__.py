@@ -4,8 +4,8 @@ A frozen Whisper, one frozen basis A made from its weights and shared by all
 languages, and a small trained file per language.
 """
 
-from speechbrain_sumra.adapters import SumRA
+from speechbrain_sumra.adapters import SORSA, SumRA
 
 __version__ = "0.1.0"
 
-__all__ = ["SumRA", "__version__"]
+__all__ = ["SORSA", "SumRA", "__version__"]

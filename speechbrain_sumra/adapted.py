@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from speechbrain.nnet.adapters import AdaptedModel, replace_module
+from speechbrain.nnet.adapters import AdaptedModel
 from speechbrain.utils.distributed import run_on_main
 from torch import nn
 
-from speechbrain_sumra.adapters import SumRA
-from speechbrain_sumra.basis import stored_basis
+from speechbrain_sumra.basis import Basis, stored_basis
 from speechbrain_sumra.fingerprint import fingerprint_weights
+from speechbrain_sumra.layer_adapters import LayerAdapters
 
 # Every linear layer of the decoder (10 a layer), not the tied output
 # projection; names as SpeechBrain's Whisper has them.
@@ -22,91 +22,173 @@ LANGUAGE_TOKEN = ["model.decoder.embed_tokens.new_token"]
 
 
 class AdaptedWhisper(AdaptedModel):
-    """SpeechBrain's ``AdaptedModel`` with one stored basis for SumRA layers.
+    """SpeechBrain's ``AdaptedModel`` with a basis that all languages share.
 
     ``AdaptedModel`` builds each adapter by itself and saves only what is
-    trained.  Here the A's of all layers come from one ``Basis``, which is
-    computed once for a base model, stored, and named by a fingerprint.
+    trained.  Here what a method computes once for a base model (SumRA's A,
+    VeRA's projections, ...) is a ``Basis``: stored, read by later runs and
+    other languages, and named by a fingerprint.
 
     Arguments
     ---------
     model_to_adapt : torch.nn.Module
         A Whisper of SpeechBrain or of this package.
-    rank : int
-        Rows of each A.
+    adapter_class : type
+        An ``nn.Module`` around one layer (``SumRA``, ``SORSA``, SpeechBrain's
+        own ``LoRA``), or ``PeftAdapters`` for a method of PEFT. None: no
+        adapters.
+    adapter_kwargs : dict
+        Its settings.
     basis_folder : str or Path
         Where bases are stored, for all runs and languages.
-    alpha : float
-        Adapters are scaled by alpha / rank. Default: rank.
-    strategy : str
-        "interleave" (default), "block" or "greedy".
-    train_down_proj : bool
-        Train A as well.
     train_norms : bool
         Train the decoder's layer norms, as the paper does. Default: True.
     target_layers : list of str
         Names of the layers to adapt, with shell-style wildcards. Default:
         every linear layer of the decoder.
+    unfrozen_layers : list of str
+        Further layers to train as they are, e.g. ["model.decoder"]. Without
+        adapters and without these nothing is trained, not even norms.
+
+    Attributes
+    ----------
+    adapters : LayerAdapters or PeftAdapters or None
+        The method.
+    basis : Basis or None
+        None until ``insert_adapters`` is called, which happens here unless
+        the method needs data first.
 
     Raises
     ------
     ValueError
-        If no layer matches, or rank or strategy is unusable.
+        If no layer matches, or a setting is unusable.
     """
 
     def __init__(
         self,
         model_to_adapt: nn.Module,
-        rank: int,
-        basis_folder: str | Path,
-        alpha: float | None = None,
-        strategy: str = "interleave",
-        train_down_proj: bool = False,
+        adapter_class: type | None,
+        adapter_kwargs: dict | None = None,
+        basis_folder: str | Path = "basis",
         train_norms: bool = True,
         target_layers: list[str] | None = None,
+        unfrozen_layers: list[str] | None = None,
     ):
         target_layers = target_layers or DECODER_LINEARS
-        norms = DECODER_NORMS if train_norms else []
+        unfrozen_layers = list(unfrozen_layers or [])
+        if adapter_class is not None or unfrozen_layers:
+            norms = DECODER_NORMS if train_norms else []
+            unfrozen_layers += norms + LANGUAGE_TOKEN
         super().__init__(
             model_to_adapt,
-            adapter_class=SumRA,
-            target_layers=target_layers,
-            unfrozen_layers=norms + LANGUAGE_TOKEN,
-            adapter_kwargs={
-                "rank": rank,
-                "alpha": alpha,
-                "strategy": strategy,
-                "train_down_proj": train_down_proj,
-            },
+            adapter_class,
+            target_layers=target_layers if adapter_class is not None else [],
+            unfrozen_layers=unfrozen_layers,
             manual_adapter_insertion=True,
         )
-        if not self.replace_layers:
-            raise ValueError(f"No layer of the model matches {target_layers}.")
         self.base_fingerprint = getattr(
             model_to_adapt, "base_fingerprint", None
         ) or fingerprint_weights(model_to_adapt)
-        # In a distributed run one process computes it, the others read it.
-        arguments = (
-            model_to_adapt,
-            self.replace_layers,
-            rank,
-            strategy,
-            basis_folder,
-            self.base_fingerprint,
-        )
-        run_on_main(stored_basis, args=arguments)
-        self.basis, self.basis_file = stored_basis(*arguments)
-        self.insert_adapters()
+        self.basis_folder = Path(basis_folder)
+        self.basis: Basis | None = None
+        self.basis_file: Path | None = None
+        self.adapters = None
+        if adapter_class is None:
+            return
+        if not self.replace_layers:
+            raise ValueError(f"No layer of the model matches {target_layers}.")
+        self.adapters = _adapters(adapter_class, adapter_kwargs or {})
+        self.adapter_kwargs = self.adapters.settings
+        if not self.adapters.needs_data:
+            self._insert_shared()
 
-    def insert_adapters(self):
-        """Replace each target layer by an adapter on its A of the basis."""
-        for name in self.replace_layers:
-            adapter = self.adapter_class(
-                self.adapted_model.get_submodule(name),
-                down_proj=self.basis.down_projections[name],
-                **self.adapter_kwargs,
+    @property
+    def basis_is_shared(self) -> bool:
+        """Whether all languages have the same basis (not so if data made it)."""
+        return self.adapters is None or not self.adapters.needs_data
+
+    @property
+    def awaits_data(self) -> bool:
+        """Whether adapters are still to be made, from data or from a file."""
+        return self.adapters is not None and self.basis is None
+
+    def describe_basis(self) -> dict:
+        """What the basis is made from, beside data."""
+        return {
+            "base_fingerprint": self.base_fingerprint,
+            "method": self.adapters.name,
+            "settings": self.adapters.basis_settings,
+            "layers": sorted(self.replace_layers),
+        }
+
+    def _insert_shared(self) -> None:
+        """Insert adapters on the stored basis."""
+        description = self.describe_basis()
+
+        def make():
+            return self.adapters.make_basis(
+                self.adapted_model, self.replace_layers, description
             )
-            replace_module(self.adapted_model, name, adapter)
+
+        # In a distributed run one process computes it, the others read it.
+        arguments = (self.basis_folder, description, make)
+        run_on_main(stored_basis, args=arguments)
+        basis, self.basis_file = stored_basis(*arguments)
+        self.insert_adapters(basis)
+
+    def calibrate(self, path: str | Path, run) -> None:
+        """Make adapters that are initialised from data, once.
+
+        Arguments
+        ---------
+        path : str or Path
+            Where the result is kept; it is read if it is there already, as
+            when a run is resumed.
+        run : callable
+            Runs the model over calibration data; with gradients enabled, it
+            must call ``backward`` as well.
+        """
+        description = self.describe_basis()
+
+        def make():
+            if not Path(path).exists():
+                self.adapters.make_basis(
+                    self.adapted_model, self.replace_layers, description, run
+                ).save(path)
+
+        run_on_main(make)
+        self.insert_adapters(Basis.load(path))
+
+    def insert_adapters(self, basis: Basis) -> None:
+        """Put the adapters into the model.
+
+        Arguments
+        ---------
+        basis : Basis
+            What the method prepared for this model.
+        """
+        # PEFT freezes all else.
+        trained = [p for p in self.adapted_model.parameters() if p.requires_grad]
+        self.adapters.insert(self.adapted_model, self.replace_layers, basis)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        self.basis = basis
+
+    def regularizer(self) -> torch.Tensor | None:
+        """What the method adds to the training loss, a scalar, or None."""
+        if self.adapters is None:
+            return None
+        return self.adapters.regularizer(self.adapted_model)
+
+
+def _adapters(adapter_class, settings: dict):
+    """The method behind a class, as HyperPyYAML's ``!name:`` gives it."""
+    partial_settings = getattr(adapter_class, "keywords", {})
+    adapter_class = getattr(adapter_class, "func", adapter_class)
+    settings = {**partial_settings, **settings}
+    if issubclass(adapter_class, nn.Module):
+        return LayerAdapters(adapter_class, **settings)
+    return adapter_class(**settings)
 
 
 def trained_tensors(model: AdaptedModel) -> dict[str, torch.Tensor]:
@@ -124,6 +206,7 @@ def trained_tensors(model: AdaptedModel) -> dict[str, torch.Tensor]:
 
     Example
     -------
+    >>> from speechbrain_sumra import SumRA
     >>> model = AdaptedModel(
     ...     nn.Sequential(nn.Linear(4, 6)), SumRA, all_linear=True,
     ...     adapter_kwargs={"rank": 2},
@@ -153,6 +236,7 @@ def count_parameters(model: AdaptedModel) -> dict[str, int]:
 
     Example
     -------
+    >>> from speechbrain_sumra import SumRA
     >>> model = AdaptedModel(
     ...     nn.Sequential(nn.Linear(4, 6)), SumRA, all_linear=True,
     ...     adapter_kwargs={"rank": 2},

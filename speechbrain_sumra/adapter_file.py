@@ -1,8 +1,10 @@
 """The file of one language: what was trained, and on what.
 
-A safetensors file with B, the norms and, where used, the row of the language
-token.  Its metadata names the base weights and the basis by fingerprint; on
-others, B means nothing, so loading it there is an error.
+A safetensors file with what was trained: SumRA's B, the norms and, where
+used, the row of the language token.  Its metadata names the base weights and
+the basis by fingerprint; on others, B means nothing, so loading it there is an
+error.  A basis that was made from the language's own data (CorDA) is in the
+file.
 """
 
 import json
@@ -13,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
+from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.files import replacing
 
-FORMAT = "sumra-adapter-1"
+FORMAT = "sumra-adapter-2"
+BASIS = "basis:"  # starts the names of the tensors of a basis in the file
 
 
 class AdapterFileError(ValueError):
@@ -28,26 +32,23 @@ def describe(model: AdaptedWhisper) -> dict:
     Arguments
     ---------
     model : AdaptedWhisper
-        A Whisper with SumRA adapters.
+        An adapted Whisper.
 
     Returns
     -------
     dict
-        Method and settings, the adapted layers, the language choice, and the
-        fingerprints of base model and basis.
+        Method and its settings, the adapted layers, the language choice, and
+        the fingerprints of base model and basis (None without a basis).
     """
-    settings = model.adapter_kwargs
-    rank = settings["rank"]
+    method = model.adapters
+    has_basis = model.basis is not None and model.basis.tensors
     return {
-        "method": "sumra",
-        "rank": rank,
-        "alpha": rank if settings["alpha"] is None else settings["alpha"],
-        "strategy": settings["strategy"],
-        "train_down_proj": settings["train_down_proj"],
+        "method": None if method is None else method.name,
+        **({} if method is None else method.settings),
         "layers": sorted(model.replace_layers),
         "language": getattr(model, "language_setting", None),
         "base_fingerprint": model.base_fingerprint,
-        "basis_fingerprint": model.basis.fingerprint,
+        "basis_fingerprint": model.basis.fingerprint if has_basis else None,
     }
 
 
@@ -63,9 +64,11 @@ def save_adapter(path: str | Path, model: AdaptedWhisper, **facts) -> None:
     **facts
         More metadata that JSON can hold: locale, WER, versions, ...
     """
+    tensors = dict(trained_tensors(model))
+    if not model.basis_is_shared:
+        tensors |= {BASIS + name: value for name, value in model.basis.tensors.items()}
     tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in trained_tensors(model).items()
+        name: value.detach().cpu().contiguous() for name, value in tensors.items()
     }
     metadata = {
         "format": FORMAT,
@@ -100,7 +103,9 @@ def read_metadata(path: str | Path) -> dict:
 def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
     """Put the trained tensors of a file into a model with adapters.
 
-    Everything is checked before anything is changed.
+    Everything is checked before anything is changed. If the model still
+    awaits the data that its adapters are initialised from, they are made
+    from the basis in the file instead.
 
     Arguments
     ---------
@@ -121,13 +126,23 @@ def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
         or setting; the message names both sides.
     """
     metadata, tensors = _read(path)
-    for key, here in describe(model).items():
+    basis = {
+        name.removeprefix(BASIS): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(BASIS)
+    }
+    expected = describe(model)
+    if model.awaits_data:
+        del expected["basis_fingerprint"]
+    for key, here in expected.items():
         if metadata.get(key) != here:
             raise AdapterFileError(
                 f"{path} does not fit this model: its {_label(key)} is "
                 f"{_short(metadata.get(key))}, the model's is {_short(here)}."
                 f"{_ADVICE.get(key, '')}"
             )
+    if model.awaits_data:
+        model.insert_adapters(Basis(basis, model.describe_basis()))
     parameters = trained_tensors(model)
     if tensors.keys() != parameters.keys():
         raise AdapterFileError(

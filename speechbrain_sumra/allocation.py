@@ -3,10 +3,12 @@
 A strategy takes the singular values s_1 >= ... >= s_p of a weight and a rank
 r, and returns r index sets S_0 ... S_{r-1} (0-based) that are disjoint and
 cover 0 ... p-1 (SumRA, section 3.2).  Row i of A is then
-``a_i = sum over j in S_i of sqrt(s_j) v_j`` (eq. 10).
+``a_i = sum over j in S_i of sqrt(s_j) v_j`` (eq. 10).  Only "slice:k" covers
+less: it is one of the models whose average SumRA stands for (section 4).
 """
 
 import heapq
+import re
 
 import numpy as np
 
@@ -105,7 +107,47 @@ def greedy(singular_values: np.ndarray, rank: int) -> list[np.ndarray]:
     return [np.array(indices, dtype=np.int64) for indices in index_sets]
 
 
+def one_slice(singular_values: np.ndarray, rank: int, number: int) -> list[np.ndarray]:
+    """One singular vector a row: the ``number``-th r of them (SumRA, section 4).
+
+    ``S_i = {number * r + i}``. The A of "interleave" is the sum of the A's of
+    slices 0, 1, ...; models trained on one slice each can be averaged.
+
+    Arguments
+    ---------
+    singular_values : np.ndarray
+        The p singular values; only their number matters here.
+    rank : int
+        Number of rows r.
+    number : int
+        Which slice, counted from 0; (number + 1) * r <= p.
+
+    Returns
+    -------
+    list of np.ndarray
+        r index sets of one index each.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many singular vectors.
+
+    Example
+    -------
+    >>> [s.tolist() for s in one_slice(np.ones(7), 3, 1)]
+    [[3], [4], [5]]
+    """
+    whole = len(singular_values) // rank
+    if number >= whole:
+        raise ValueError(
+            f"There is no slice {number} of {rank} singular vectors: this "
+            f"weight has {len(singular_values)}, i.e. slices 0 to {whole - 1}."
+        )
+    return [np.array([number * rank + row]) for row in range(rank)]
+
+
 STRATEGIES = {"block": block, "interleave": interleave, "greedy": greedy}
+SLICE = re.compile(r"slice:(\d+)")
 
 
 def allocate(
@@ -120,12 +162,13 @@ def allocate(
     rank : int
         Number of rows of A, 1 <= rank <= p.
     strategy : str
-        A name in ``STRATEGIES``: "block", "interleave" or "greedy".
+        A name in ``STRATEGIES``: "block", "interleave" or "greedy"; or
+        "slice:0", "slice:1", ...
 
     Returns
     -------
     list of np.ndarray
-        ``rank`` disjoint index sets that cover 0 ... p-1.
+        ``rank`` disjoint index sets that cover 0 ... p-1 (but for a slice).
 
     Raises
     ------
@@ -141,9 +184,11 @@ def allocate(
         ...
     ValueError: rank must be an integer from 1 to 4 ..., got 5.
     """
-    if strategy not in STRATEGIES:
+    part = SLICE.fullmatch(strategy)
+    if strategy not in STRATEGIES and part is None:
         raise ValueError(
-            f"Unknown strategy {strategy!r}; expected one of {', '.join(STRATEGIES)}."
+            f"Unknown strategy {strategy!r}; expected one of "
+            f"{', '.join(STRATEGIES)}, or slice:0, slice:1, ..."
         )
     number = len(singular_values)
     is_integer = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
@@ -152,6 +197,8 @@ def allocate(
             f"rank must be an integer from 1 to {number} (the number of "
             f"singular values of this weight), got {rank!r}."
         )
+    if part is not None:
+        return one_slice(singular_values, rank, int(part[1]))
     return STRATEGIES[strategy](singular_values, rank)
 
 

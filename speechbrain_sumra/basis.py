@@ -1,47 +1,43 @@
-"""From a weight to A, and the basis: the A of every adapted layer of a model.
+"""From a weight to A, and the basis: what all languages share beside the base.
 
 A row of A is a sum of singular vectors, and the signs of singular vectors are
 arbitrary: one flipped inside a sum gives another A, on which a trained B is
 worthless.  So A is made by a fixed recipe (SVD in float64, fixed signs), kept
 in one file a base model, and named by a fingerprint that every adapter
-trained on it repeats.
+trained on it repeats.  What other methods freeze or start from (random
+projections, principal singular vectors) is kept in the same way.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from speechbrain.utils.logger import get_logger
-from torch import nn
-from tqdm import tqdm
 
 from speechbrain_sumra.allocation import allocate, max_load_bound, row_loads
 from speechbrain_sumra.files import replacing
-from speechbrain_sumra.fingerprint import fingerprint_rows, fingerprint_weights
+from speechbrain_sumra.fingerprint import fingerprint_rows
 
-logger = get_logger(__name__)
-
-FORMAT = "sumra-basis-1"
+FORMAT = "sumra-basis-2"
 
 
 class BasisError(ValueError):
     """A basis file that is damaged, or belongs to another model or setting."""
 
 
-def singular_vectors(
+def singular_triplets(
     weight: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values and right singular vectors with fixed signs.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular values and vectors of a weight, with fixed signs.
 
     ``W0 = U diag(s) V^T`` in float64 on the CPU, so that every machine gets
     the same to rounding.  Of each v_j the entry of largest magnitude is made
-    positive; of several such entries the first decides.
+    positive (u_j follows); of several such entries the first decides.
 
     Arguments
     ---------
@@ -50,9 +46,11 @@ def singular_vectors(
 
     Returns
     -------
+    left : torch.Tensor
+        U, shape (d, p), p = min(d, k), float64.
     values : torch.Tensor
-        s, shape (p,), p = min(d, k), largest first, float64.
-    vectors : torch.Tensor
+        s, shape (p,), largest first, float64.
+    right : torch.Tensor
         V^T, shape (p, k), float64.
 
     Raises
@@ -62,11 +60,9 @@ def singular_vectors(
 
     Example
     -------
-    >>> values, vectors = singular_vectors(torch.tensor([[0.0, -2.0], [1.0, 0.0]]))
-    >>> values.tolist()
-    [2.0, 1.0]
-    >>> vectors.tolist()
-    [[0.0, 1.0], [1.0, 0.0]]
+    >>> left, values, right = singular_triplets(torch.tensor([[0.0, -2.0], [1, 0]]))
+    >>> left.tolist(), values.tolist(), right.tolist()
+    ([[-1.0, 0.0], [0.0, 1.0]], [2.0, 1.0], [[0.0, 1.0], [1.0, 0.0]])
     """
     if weight.ndim != 2:
         raise ValueError(
@@ -79,14 +75,18 @@ def singular_vectors(
             f"The weight has {bad} values that are NaN or infinite; its "
             "singular vectors are undefined. Is the checkpoint damaged?"
         )
-    _, values, vectors = torch.linalg.svd(weight, full_matrices=False)
-    largest = vectors.abs().argmax(dim=1, keepdim=True)
-    signs = torch.sign(vectors.gather(1, largest))
-    return values, vectors * signs + 0.0  # + 0.0 turns -0.0 into 0.0
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    largest = right.abs().argmax(dim=1, keepdim=True)
+    signs = torch.sign(right.gather(1, largest))
+    # + 0.0 turns -0.0 into 0.0
+    return left * signs.T + 0.0, values, right * signs + 0.0
 
 
 def sum_basis(
-    weight: torch.Tensor, rank: int, strategy: str = "interleave"
+    weight: torch.Tensor,
+    rank: int,
+    strategy: str = "interleave",
+    row_norm: str | float = "raw",
 ) -> torch.Tensor:
     """A of one layer: ``a_i = sum over j in S_i of sqrt(s_j) v_j`` (eq. 10).
 
@@ -97,18 +97,20 @@ def sum_basis(
     rank : int
         Rows of A, 1 <= rank <= min(d, k).
     strategy : str
-        "interleave", "block" or "greedy".
+        "interleave", "block", "greedy" or "slice:0", "slice:1", ...
+    row_norm : str or float
+        "raw", "unit" or a length; see ``normalize_rows``.
 
     Returns
     -------
     torch.Tensor
-        A, shape (rank, k), float64. Its rows are orthogonal, and the squared
-        length of row i is the load ``L_i``.
+        A, shape (rank, k), float64. Its rows are orthogonal, and with
+        ``row_norm="raw"`` the squared length of row i is the load ``L_i``.
 
     Raises
     ------
     ValueError
-        If rank, strategy or weight is unusable.
+        If rank, strategy, row_norm or weight is unusable.
 
     Example
     -------
@@ -116,121 +118,122 @@ def sum_basis(
     >>> (a @ a.T).round(decimals=6).tolist()
     [[6.0, 0.0], [0.0, 4.0]]
     """
-    return _sum_basis(weight, rank, strategy)[0]
+    return sum_basis_and_load(weight, rank, strategy, row_norm)[0]
 
 
-def _sum_basis(
-    weight: torch.Tensor, rank: int, strategy: str
+def sum_basis_and_load(
+    weight: torch.Tensor, rank: int, strategy: str, row_norm: str | float
 ) -> tuple[torch.Tensor, float]:
-    """A of one layer, and its largest load over the lower bound of any."""
-    values, vectors = singular_vectors(weight)
+    """``sum_basis``, and the layer's largest row load over its lower bound.
+
+    Arguments
+    ---------
+    weight, rank, strategy, row_norm
+        As for ``sum_basis``.
+
+    Returns
+    -------
+    rows : torch.Tensor
+        A, shape (rank, k), float64.
+    load_over_bound : float
+        ``L_max`` over ``max_load_bound``; 1 is as even as can be.
+    """
+    _, values, right = singular_triplets(weight)
     index_sets = allocate(values.numpy(), rank, strategy)
-    scaled = values.sqrt().unsqueeze(1) * vectors
+    scaled = values.sqrt().unsqueeze(1) * right
     rows = torch.stack([scaled[indices].sum(dim=0) for indices in index_sets])
-    loads = row_loads(values.numpy(), index_sets)
     bound = max_load_bound(values.numpy(), rank)
-    return rows, float(loads.max() / bound) if bound > 0 else 1.0
+    load = row_loads(values.numpy(), index_sets).max()
+    return normalize_rows(rows, row_norm), float(load / bound) if bound > 0 else 1.0
+
+
+def normalize_rows(rows: torch.Tensor, row_norm: str | float) -> torch.Tensor:
+    """Give every row of A the same length, or leave them.
+
+    Adam's step on B does not depend on the length of A's rows, but what the
+    step does to the output does. Rows of one length make the learning rates
+    of methods with a frozen A comparable.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        A, shape (r, k).
+    row_norm : str or float
+        "raw" leaves the rows, "unit" makes each 1 long, a number that long.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (r, k). Rows of zeros stay zero.
+
+    Raises
+    ------
+    ValueError
+        If row_norm is none of these.
+
+    Example
+    -------
+    >>> normalize_rows(torch.tensor([[3.0, 4.0]]), 10).tolist()
+    [[6.0, 8.0]]
+    """
+    if row_norm == "raw":
+        return rows
+    length = 1.0 if row_norm == "unit" else row_norm
+    if not isinstance(length, (int, float)) or isinstance(length, bool) or length <= 0:
+        raise ValueError(
+            f"row_norm must be 'raw', 'unit' or a positive number, got {row_norm!r}."
+        )
+    lengths = rows.norm(dim=1, keepdim=True)
+    return rows * (length / lengths.masked_fill(lengths == 0, 1.0))
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The frozen A of every adapted layer of one base model.
+    """What a method computes once for a base model, for all languages.
+
+    For SumRA these are the frozen A's; for others, what they freeze or
+    start from.
 
     Arguments
     ---------
-    down_projections : dict of str to torch.Tensor
-        A (rank x k, float32) by layer name.
-    rank : int
-        Rows of each A.
-    strategy : str
-        How the rows were made.
-    base_fingerprint : str
-        ``fingerprint_weights`` of the base model.
-    load_ratios : dict of str to float
-        For each layer ``L_max`` over the lower bound of any allocation; 1 is
-        as even as can be.
+    tensors : dict of str to torch.Tensor
+        By layer and name, e.g. "model.decoder.layers.0.fc1.down_proj".
+    description : dict
+        What they were made from: base_fingerprint, method, settings, layers.
+    figures : dict of str to dict of str to float
+        Facts about each layer that are worth a report, e.g. the largest row
+        load over its lower bound.
 
     Example
     -------
-    >>> model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
-    >>> basis = Basis.build(model, ["0", "1"], rank=2)
+    >>> a = torch.eye(2, 4)
+    >>> basis = Basis({"fc1.down_proj": a}, {"method": "SumRA"})
     >>> path = getfixture("tmp_path") / "basis.safetensors"
     >>> basis.save(path)
     >>> Basis.load(path).fingerprint == basis.fingerprint
     True
     """
 
-    down_projections: dict[str, torch.Tensor]
-    rank: int
-    strategy: str
-    base_fingerprint: str
-    load_ratios: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor]
+    description: dict
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
-        """``fingerprint_rows`` of the A's."""
-        return fingerprint_rows(self.down_projections)
+        """``fingerprint_rows`` of the tensors."""
+        return fingerprint_rows(self.tensors)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all A's in float32."""
-        return sum(rows.nbytes for rows in self.down_projections.values())
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    @classmethod
-    def build(
-        cls,
-        model: nn.Module,
-        layers: Iterable[str],
-        rank: int,
-        strategy: str = "interleave",
-        base_fingerprint: str | None = None,
-    ) -> "Basis":
-        """Compute A for the named linear layers of a base model.
-
-        Arguments
-        ---------
-        model : torch.nn.Module
-            The base model, before adapters are inserted.
-        layers : iterable of str
-            Names of its linear layers.
-        rank : int
-            Rows of each A.
-        strategy : str
-            "interleave", "block" or "greedy".
-        base_fingerprint : str
-            Where it is known already; computed from ``model`` otherwise.
-
-        Returns
-        -------
-        Basis
-
-        Raises
-        ------
-        ValueError
-            If a layer cannot have this rank or is damaged; it is named.
-        """
-        down_projections, load_ratios = {}, {}
-        for name in tqdm(list(layers), desc="Singular vectors", unit="layer"):
-            weight = model.get_submodule(name).weight
-            try:
-                rows, ratio = _sum_basis(weight, rank, strategy)
-            except ValueError as error:
-                raise ValueError(f"Layer {name}: {error}") from error
-            down_projections[name] = rows.float()
-            load_ratios[name] = round(ratio, 6)
-        if base_fingerprint is None:
-            base_fingerprint = fingerprint_weights(model)
-        basis = cls(down_projections, rank, strategy, base_fingerprint, load_ratios)
-        logger.info(
-            "Basis: %d layers, rank %d, %s; largest row load over its lower "
-            "bound: mean %.4f, at most %.4f",
-            len(down_projections),
-            rank,
-            strategy,
-            np.mean(list(load_ratios.values())),
-            max(load_ratios.values()),
+    def largest_figures(self) -> dict[str, float]:
+        """The largest value of each figure over the layers."""
+        names = sorted(
+            {name for of_layer in self.figures.values() for name in of_layer}
         )
-        return basis
+        return {name: max(f[name] for f in self.figures.values()) for name in names}
 
     def save(self, path: str | Path) -> None:
         """Write the basis to a safetensors file, all or nothing.
@@ -242,15 +245,13 @@ class Basis:
         """
         metadata = {
             "format": FORMAT,
-            "rank": str(self.rank),
-            "strategy": self.strategy,
-            "base_fingerprint": self.base_fingerprint,
             "fingerprint": self.fingerprint,
-            "load_ratios": json.dumps(self.load_ratios),
+            "description": json.dumps(self.description),
+            "figures": json.dumps(self.figures),
         }
         with replacing(path) as partial:
             # save_file would make a file that only its owner can read.
-            partial.write_bytes(save(self.down_projections, metadata))
+            partial.write_bytes(save(self.tensors, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "Basis":
@@ -273,7 +274,7 @@ class Basis:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                rows = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError) as error:
             raise BasisError(f"{path} cannot be read as a basis: {error}") from error
         if metadata.get("format") != FORMAT:
@@ -282,11 +283,9 @@ class Basis:
                 f"{FORMAT!r}, found {metadata.get('format')!r}."
             )
         basis = cls(
-            rows,
-            int(metadata["rank"]),
-            metadata["strategy"],
-            metadata["base_fingerprint"],
-            json.loads(metadata["load_ratios"]),
+            tensors,
+            json.loads(metadata["description"]),
+            json.loads(metadata["figures"]),
         )
         if basis.fingerprint != metadata["fingerprint"]:
             raise BasisError(
@@ -299,57 +298,44 @@ class Basis:
 
 
 def stored_basis(
-    model: nn.Module,
-    layers: Iterable[str],
-    rank: int,
-    strategy: str,
-    folder: str | Path,
-    base_fingerprint: str | None = None,
-) -> tuple[Basis, Path]:
-    """The basis of a base model: read if it is stored, else built and stored.
+    folder: str | Path, description: dict, compute: Callable[[], Basis]
+) -> tuple[Basis, Path | None]:
+    """A basis: read if it is stored, else computed and, unless empty, stored.
 
     Arguments
     ---------
-    model : torch.nn.Module
-        The base model, before adapters are inserted.
-    layers : iterable of str
-        Names of the adapted layers.
-    rank : int
-        Rows of each A.
-    strategy : str
-        "interleave", "block" or "greedy".
     folder : str or Path
-        Where bases are kept. The file's name says base model, strategy and
-        rank.
-    base_fingerprint : str
-        Where it is known already; computed from ``model`` otherwise.
+        Where bases are kept.
+    description : dict
+        What the basis is made from; "base_fingerprint" and "method" start
+        the file's name, a hash of all of it ends it.
+    compute : callable
+        Makes the basis.
 
     Returns
     -------
     basis : Basis
     path : Path
-        Its file.
+        Its file; None if it has no tensors.
 
     Raises
     ------
     BasisError
-        If the stored file is damaged, or lacks some of the layers.
-    ValueError
-        If rank or strategy is unusable.
+        If the stored file is damaged, or is another basis.
     """
-    layers = list(layers)
-    if base_fingerprint is None:
-        base_fingerprint = fingerprint_weights(model)
-    path = Path(folder) / f"{base_fingerprint[:12]}_{strategy}_r{rank}.safetensors"
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    start = f"{description['base_fingerprint'][:12]}_{description['method']}"
+    path = Path(folder) / f"{start}_{digest.hexdigest()[:8]}.safetensors"
     if not path.exists():
-        basis = Basis.build(model, layers, rank, strategy, base_fingerprint)
+        basis = compute()
+        if not basis.tensors:
+            return basis, None
         basis.save(path)
         return basis, path
     basis = Basis.load(path)
-    if set(basis.down_projections) != set(layers):
+    if basis.description != description:
         raise BasisError(
-            f"{path} holds {len(basis.down_projections)} layers, this model "
-            f"adapts {len(layers)}: another choice of target_layers. Name "
-            "another basis folder."
+            f"{path} holds another basis than its name says: {basis.description}, "
+            f"expected {description}. Delete it; it will be computed again."
         )
     return basis, path

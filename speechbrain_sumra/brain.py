@@ -1,30 +1,39 @@
 """The training loop: SpeechBrain's ``Brain`` for an adapted Whisper."""
 
 import json
+import math
 import time
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from speechbrain.dataio.dataio import length_to_mask
-from speechbrain.nnet.schedulers import update_learning_rate
 from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.data import IGNORED
 from speechbrain_sumra.files import write_text
+from speechbrain_sumra.optimizer import parameter_groups, set_learning_rate
+
+logger = get_logger(__name__)
 
 
 class ASR(sb.Brain):
     """Trains and scores an adapted Whisper.
 
-    The loss is the cross-entropy of text and end token, given the prompt.
+    The loss is the cross-entropy of text and end token, given the prompt, and
+    in training what the method of adaptation adds to it.
     WER and CER are computed after Whisper's multilingual normaliser, on
     references and hypotheses alike.
 
     It needs, beside what every ``Brain`` does, these hparams: ``whisper``,
     ``searcher``, ``encoder_states``, ``lr_annealing``, ``history``,
     ``train_loggers``, ``wer_computer``, ``cer_computer``,
-    ``validations_per_epoch`` and ``output_folder``.
+    ``validations_per_epoch``, ``number_of_validations``, ``lr``,
+    ``lora_plus_ratio`` and ``output_folder``.
     """
 
     @property
@@ -47,7 +56,7 @@ class ASR(sb.Brain):
         return logits, hypotheses
 
     def compute_objectives(self, predictions, batch, stage):
-        """Mean cross-entropy over the target tokens of the batch."""
+        """Mean cross-entropy over the target tokens, and any regularizer."""
         logits, hypotheses = predictions
         targets, lengths = batch.tokens_eos
         number = (lengths * targets.shape[1]).round()
@@ -59,7 +68,9 @@ class ASR(sb.Brain):
         )
         if stage != sb.Stage.TRAIN:
             self._count_errors(batch, hypotheses)
-        return loss
+            return loss
+        regularizer = self.whisper.regularizer()
+        return loss if regularizer is None else loss + regularizer
 
     def _count_errors(self, batch, hypotheses):
         tokenizer = self.whisper.tokenizer
@@ -102,7 +113,7 @@ class ASR(sb.Brain):
 
     def _end_validation(self, stats, epoch):
         old_lr, new_lr = self.hparams.lr_annealing(stats["loss"])
-        update_learning_rate(self.optimizer, new_lr)
+        set_learning_rate(self.optimizer, new_lr)
         history = self.hparams.history
         history.records.append(
             {
@@ -125,6 +136,97 @@ class ASR(sb.Brain):
         self.checkpointer.save_and_keep_only(
             meta={"WER": stats["WER"]}, min_keys=["WER"]
         )
+
+    def calibrate(self, dataset, utterances: int, seed: int, loader_kwargs) -> None:
+        """Initialise adapters from data, once, if the method does that.
+
+        Writes ``initialization.safetensors`` into the output folder; a resumed
+        run reads it.
+
+        Arguments
+        ---------
+        dataset : DynamicItemDataset
+            The training set.
+        utterances : int
+            How many of its utterances to use, drawn at random.
+        seed : int
+            Seed of the draw.
+        loader_kwargs : dict
+            Arguments of the data loader; the batch size is 1, as PEFT's
+            calibrations need it.
+        """
+        if not self.whisper.awaits_data:
+            return
+        path = Path(self.hparams.output_folder) / "initialization.safetensors"
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(dataset), generator=generator).tolist()
+        chosen = order[:utterances]
+        loader = self.make_dataloader(
+            dataset,
+            sb.Stage.TEST,
+            **{**loader_kwargs, "batch_size": 1, "sampler": chosen},
+        )
+
+        def run():
+            logger.info(
+                "%s: initialisation from %d utterances, seed %d",
+                self.whisper.adapters.name,
+                len(chosen),
+                seed,
+            )
+            for batch in tqdm(loader, desc="Calibration", disable=self.noprogressbar):
+                predictions = self.compute_forward(batch, sb.Stage.TRAIN)
+                loss = self.compute_objectives(predictions, batch, sb.Stage.TRAIN)
+                if torch.is_grad_enabled():
+                    loss.backward()
+
+        self.modules.eval()
+        self.whisper.calibrate(path, run)
+        logger.info("Initialisation: %s", path)
+
+    def on_fit_start(self):
+        """As the parent, and tell the method how long training will be."""
+        method = self.whisper.adapters
+        if method is not None:
+            # As the parent counts them: a rest of a part makes no step.
+            steps = self.batches_per_part // self.grad_accumulation_factor
+            method.start_training(steps * self.hparams.number_of_validations)
+            if method.has_state:
+                self.checkpointer.add_recoverable("method", method)
+        super().on_fit_start()
+
+    def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **kwargs):
+        """As the parent, and note how many batches a part of an epoch has."""
+        loader = super().make_dataloader(dataset, stage, ckpt_prefix, **kwargs)
+        if stage == sb.Stage.TRAIN:
+            self.batches_per_part = len(loader)
+        return loader
+
+    def init_optimizers(self):
+        """One optimizer of what is trained, with LoRA+'s groups if asked for."""
+        parameters = trained_tensors(self.whisper)
+        groups = parameter_groups(parameters, self.hparams.lora_plus_ratio)
+        self.optimizer = self.opt_class(groups)
+        set_learning_rate(self.optimizer, self.hparams.lr)
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+        if len(groups) > 1:
+            self._clip_all_groups(list(parameters.values()))
+        method = self.whisper.adapters
+        if method is not None:
+            # Before the parent sets the gradients to None.
+            self.optimizer.register_step_post_hook(
+                lambda *_: method.after_step(self.optimizer_step + 1)
+            )
+
+    def _clip_all_groups(self, parameters):
+        """Clip gradients together; the parent clips those of the first group."""
+        limit, self.max_grad_norm = self.max_grad_norm, math.inf
+
+        def clip(*_):
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+        self.optimizer.register_step_pre_hook(clip)
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Take the weights of the best checkpoint, and nothing else of it.

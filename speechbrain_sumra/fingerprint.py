@@ -39,8 +39,8 @@ def fingerprint_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_rows(down_projections: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of what the A's do to a fixed vector, to three decimals.
+def fingerprint_rows(matrices: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of what the rows of a basis do to a fixed vector, to three decimals.
 
     Hashing the entries themselves would tie the fingerprint to the last bit
     of one machine's SVD.  Each row's product with a fixed probe, relative to
@@ -49,8 +49,9 @@ def fingerprint_rows(down_projections: Mapping[str, torch.Tensor]) -> str:
 
     Arguments
     ---------
-    down_projections : mapping of str to torch.Tensor
-        A (r x k) by layer name.
+    matrices : mapping of str to torch.Tensor
+        Matrices by name, e.g. each layer's A (r x k). Other shapes are read
+        as rows along their last dimension.
 
     Returns
     -------
@@ -66,13 +67,14 @@ def fingerprint_rows(down_projections: Mapping[str, torch.Tensor]) -> str:
     False
     """
     digest = hashlib.sha256()
-    for name, rows in sorted(down_projections.items()):
-        rows = rows.detach().to(device="cpu", dtype=torch.float64)
+    for name, matrix in sorted(matrices.items()):
+        rows = matrix.detach().to(device="cpu", dtype=torch.float64)
+        rows = rows.reshape(-1, rows.shape[-1])
         steps = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64)
         # Squares make the angles spread like random ones, on every machine.
         probe = torch.cos(math.sqrt(2.0) * steps.square())
         lengths = rows.norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
         response = (rows @ probe / lengths).round(decimals=PROBE_DECIMALS) + 0.0
         text = " ".join(f"{value:.{PROBE_DECIMALS}f}" for value in response)
-        digest.update(f"{name}{tuple(rows.shape)}{text}".encode())
+        digest.update(f"{name}{tuple(matrix.shape)}{text}".encode())
     return digest.hexdigest()

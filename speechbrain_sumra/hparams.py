@@ -1,7 +1,7 @@
 """HyperPyYAML experiments that share a file, and runs that keep their settings.
 
-An experiment file holds what is its own; ``include: shared.yaml`` names the
-file with the rest.  HyperPyYAML's ``!include:`` nests the included file under
+An experiment file holds what is its own; ``include`` names the files with the
+rest.  HyperPyYAML's ``!include:`` nests the included file under
 a key, out of reach of ``--name value`` on the command line, so it is merged
 here, before HyperPyYAML sees it.
 """
@@ -24,14 +24,14 @@ class HparamsError(ValueError):
 
 
 def read_experiment(path: str | Path) -> str:
-    """The text of an experiment file with its included file merged in.
+    """The text of an experiment file with its included files merged in.
 
     Arguments
     ---------
     path : str or Path
-        A HyperPyYAML file. If it has a key ``include``, that file (relative
-        to this one) is read first, in the same way, and the keys of this
-        file replace or complete those of the included one.
+        A HyperPyYAML file. If it has a key ``include``, that file or list of
+        files (relative to this one) is read first, in the same way; the keys
+        of later files and of this one replace or complete earlier ones.
 
     Returns
     -------
@@ -67,9 +67,12 @@ def _read_merged(path: Path, yaml: ruamel.yaml.YAML):
         experiment = yaml.load(file)
     if "include" not in experiment:
         return experiment
-    shared = _read_merged(path.parent / experiment.pop("include"), yaml)
-    recursive_update(shared, experiment)
-    return shared
+    included = experiment.pop("include")
+    included = [included] if isinstance(included, str) else included
+    merged, *others = [_read_merged(path.parent / name, yaml) for name in included]
+    for other in [*others, experiment]:
+        recursive_update(merged, other)
+    return merged
 
 
 def load_hparams(path: str | Path, overrides: str = "") -> dict:
@@ -126,6 +129,17 @@ def _check_overrides(path: Path, text: str, overrides: str) -> None:
             raise HparamsError(f"{path.name} has no setting {name!r}; {hint}")
 
 
+def _is_plain(value) -> bool:
+    """Whether a value of a YAML file is no object to be built."""
+    if getattr(value, "tag", None) is not None and value.tag.value:
+        return False
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, (str, int, float, bool, type(None)))
+
+
 def keep_settings(
     path: str | Path,
     overrides: str,
@@ -159,7 +173,7 @@ def keep_settings(
     settings = {
         name: value
         for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
-        if isinstance(value, (str, int, float, bool, type(None)))
+        if _is_plain(value)
     }
     folder = Path(output_folder)
     kept = folder / "settings.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from speechbrain_sumra.adapted import AdaptedWhisper, count_parameters
+from speechbrain_sumra.adapter_file import describe
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.history import History
 
@@ -67,8 +68,9 @@ def write_summary(
         The JSON file to write.
     model : AdaptedWhisper
         The adapted model.
-    adapter_file : str or Path
-        The file of the language; its size is reported.
+    adapter_file : str or Path or None
+        The file of the language; its size is reported. None if nothing was
+        trained.
     history : History
         Records and seconds of the run.
     before, after : dict
@@ -83,20 +85,23 @@ def write_summary(
         in seconds.
     """
     parameters = count_parameters(model)
+    description = describe(model)
+    for bulky in ("layers", "language"):
+        del description[bulky]
+    shared = model.basis is not None and model.basis_is_shared
     summary = {
         "test_wer": round(after["WER"], 4),
         "test_cer": round(after["CER"], 4),
         "test_loss": round(after["loss"], 6),
         "test_wer_before": round(before["WER"], 4),
         "test_cer_before": round(before["CER"], 4),
-        "best_valid_wer": round(min(r["WER"] for r in history.records), 4),
+        "best_valid_wer": min((r["WER"] for r in history.records), default=None),
         "trained_parameters": parameters["trained"],
         "total_parameters": parameters["total"],
-        "adapter_bytes": Path(adapter_file).stat().st_size,
-        "shared_basis_bytes": model.basis.nbytes,
-        "base_fingerprint": model.base_fingerprint,
-        "basis_fingerprint": model.basis.fingerprint,
-        "largest_row_load_over_bound": max(model.basis.load_ratios.values()),
+        "adapter_bytes": Path(adapter_file).stat().st_size if adapter_file else 0,
+        "shared_bytes": model.basis.nbytes if shared else 0,
+        "adapter": description,
+        "largest_basis_figures": model.basis.largest_figures() if model.basis else {},
         "seconds": {k: round(v, 2) for k, v in history.seconds.items()},
         "peak_memory_bytes": peak_memory_bytes(),
         "validations": history.records,

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Adapt Whisper to a Common Voice language with a frozen, shared A.
+"""Adapt Whisper to a Common Voice language, with SumRA or another method.
 
 From this folder, or from the top one with the path of this file:
 
 > python train.py hparams/sumra_whisper_small.yaml --locale eo --data_folder DIR
 > python train.py hparams/sumra_whisper_base.yaml --locale hsb --rank 2
+> python train.py hparams/lora_whisper_small.yaml --locale eo
 > torchrun --nproc_per_node=2 train.py hparams/sumra_whisper_small.yaml --locale ia
 
 DIR holds <locale>/ or cv-corpus-*/<locale>/ as Common Voice is downloaded.
-Every key of the experiment file and of hparams/shared.yaml can be set as
---key value: --rank, --strategy, --language, --train_hours, --lr, --seed, ...
+hparams/ has one file for each method and model. Every key of it and of the files
+it includes can be set as --key value: --rank, --strategy, --language,
+--train_hours, --lr, --seed, ...
 
 A run scores the unadapted model on the test set, trains with a validation
 every 1/8 epoch, scores the checkpoint of the lowest validation WER, and leaves
@@ -33,11 +35,13 @@ from speechbrain.utils.distributed import (
 )
 from speechbrain.utils.logger import get_logger
 
+from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.adapter_file import save_adapter
 from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.hparams import keep_settings, load_hparams
+from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.summary import versions, write_summary
 
@@ -56,6 +60,8 @@ PLACES = (
     "test_batch_size",
     "feature_cache_gb",
     "skip_prep",
+    "train_loader_kwargs",
+    "test_loader_kwargs",
 )
 
 
@@ -88,6 +94,31 @@ def score_unadapted(brain: ASR, test_data) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def train_and_score(brain: ASR, datasets: dict) -> dict:
+    """Initialise adapters, train, and score the best checkpoint on the test set."""
+    hparams = brain.hparams
+    with hparams.history.phase("initialise"):
+        brain.calibrate(
+            datasets["train"],
+            hparams.calibration_utterances,
+            hparams.seed,
+            hparams.test_loader_kwargs,
+        )
+    sampler = EpochPartSampler(
+        datasets["train"], hparams.validations_per_epoch, hparams.seed
+    )
+    brain.train_sampler = sampler
+    brain.fit(
+        hparams.epoch_counter,
+        datasets["train"],
+        datasets["dev"],
+        train_loader_kwargs={**hparams.train_loader_kwargs, "sampler": sampler},
+        valid_loader_kwargs=hparams.test_loader_kwargs,
+    )
+    with hparams.history.phase("test_after"):
+        return brain.score(datasets["test"], hparams.test_loader_kwargs, min_key="WER")
+
+
 def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
@@ -118,34 +149,22 @@ def main(argv: list[str]) -> dict:
         before = score_unadapted(brain, datasets["test"])
     logger.info("Unadapted: test WER %.2f %%", before["WER"])
 
-    sampler = EpochPartSampler(
-        datasets["train"], hparams["validations_per_epoch"], hparams["seed"]
-    )
-    brain.train_sampler = sampler
-    brain.fit(
-        hparams["epoch_counter"],
-        datasets["train"],
-        datasets["dev"],
-        train_loader_kwargs={**hparams["train_loader_kwargs"], "sampler": sampler},
-        valid_loader_kwargs=hparams["test_loader_kwargs"],
-    )
-    with history.phase("test_after"):
-        after = brain.score(
-            datasets["test"], hparams["test_loader_kwargs"], min_key="WER"
-        )
+    model = hparams["whisper"]
+    trains = model.awaits_data or bool(trained_tensors(model))
+    after = train_and_score(brain, datasets) if trains else before
 
     if not if_main_process():
         return {}
-    adapter_file = folder / "adapter.safetensors"
-    model = hparams["whisper"]
     facts = {
         "experiment": hparams["experiment"],
         "locale": hparams["locale"],
         "base_model": hparams["whisper_hub"],
     }
-    save_adapter(
-        adapter_file, model, **facts, test_wer=after["WER"], versions=versions()
-    )
+    adapter_file = folder / "adapter.safetensors" if trains else None
+    if trains:
+        save_adapter(
+            adapter_file, model, **facts, test_wer=after["WER"], versions=versions()
+        )
     summary = write_summary(
         folder / "summary.json",
         model,
@@ -156,17 +175,18 @@ def main(argv: list[str]) -> dict:
         **facts,
         language=hparams["language"],
         rank=hparams["rank"],
-        strategy=hparams["strategy"],
         lr=hparams["lr"],
+        lora_plus_ratio=hparams["lora_plus_ratio"],
+        train_norms=hparams["train_norms"],
         seed=hparams["seed"],
         train_hours_kept=report["splits"]["train"]["hours_kept"],
         left_out_after_preparation=dropped,
         data_hash=report["data_hash"],
-        basis_file=str(hparams["whisper"].basis_file),
+        basis_file=str(model.basis_file) if model.basis_file else None,
     )
     logger.info(
         "%s: test WER %.2f %% -> %.2f %%, CER %.2f %% -> %.2f %%; %d trained "
-        "parameters; %s (%.1f MB)",
+        "parameters; %s (%.1f MB a language, %.1f MB shared)",
         hparams["locale"],
         before["WER"],
         after["WER"],
@@ -175,6 +195,7 @@ def main(argv: list[str]) -> dict:
         summary["trained_parameters"],
         adapter_file,
         summary["adapter_bytes"] / 1e6,
+        summary["shared_bytes"] / 1e6,
     )
     return summary
 
@@ -185,7 +206,7 @@ if __name__ == "__main__":
         sb.parse_arguments(["--help"])
     try:
         main(sys.argv[1:])
-    except (ValueError, ModelNotFoundError) as error:
+    except (ValueError, ModelNotFoundError, MissingExtraError) as error:
         # What a user can mend is one line; where it arose is in log.txt, which
         # takes the root logger's messages of all levels.
         logging.debug("Stopped by:", exc_info=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from speechbrain_sumra.basis import sum_basis
+from speechbrain_sumra.basis import sum_basis_and_load
 
 
 class SumRA(nn.Module):
@@ -25,21 +25,24 @@ class SumRA(nn.Module):
     alpha : float
         The adapter is scaled by alpha / rank. Default: rank, i.e. by 1.
     strategy : str
-        Which singular vectors share a row: "interleave" (default), "block"
-        or "greedy"; see ``speechbrain_sumra.allocation``.
+        Which singular vectors share a row: "interleave" (default), "block",
+        "greedy" or "slice:0", ...; see ``speechbrain_sumra.allocation``.
+    row_norm : str or float
+        Length of A's rows: "raw" (default: as the sums are), "unit", or a
+        number.
     train_down_proj : bool
         Train A as well (SumRA, Table 4, last row). Default: False.
     down_proj : torch.Tensor
-        A (rank x k), if it has been computed already, e.g. read from a
-        stored ``Basis``. Default: computed from the weight.
+        A (rank x k), if it has been computed already by ``prepare``, e.g.
+        read from a stored ``Basis``. Default: computed from the weight.
 
     Raises
     ------
     TypeError
         If the layer is not a ``torch.nn.Linear``.
     ValueError
-        If rank, strategy, the weight or the shape of ``down_proj`` is
-        unusable.
+        If rank, strategy, row_norm, the weight or the shape of ``down_proj``
+        is unusable.
 
     Example
     -------
@@ -56,12 +59,15 @@ class SumRA(nn.Module):
     ['adapted_model.0.adapter_up_proj.weight', 'adapted_model.2.adapter_up_proj.weight']
     """
 
+    prepared = ("down_proj",)
+
     def __init__(
         self,
         target_module: nn.Linear,
         rank: int = 32,
         alpha: float | None = None,
         strategy: str = "interleave",
+        row_norm: str | float = "raw",
         train_down_proj: bool = False,
         down_proj: torch.Tensor | None = None,
     ):
@@ -74,7 +80,7 @@ class SumRA(nn.Module):
             )
         weight = target_module.weight
         if down_proj is None:
-            down_proj = sum_basis(weight, rank, strategy)
+            down_proj = self.prepare(weight, rank, strategy, row_norm)[0]["down_proj"]
         elif tuple(down_proj.shape) != (rank, weight.shape[1]):
             raise ValueError(
                 f"down_proj must have shape {(rank, weight.shape[1])} (rank x "
@@ -91,6 +97,34 @@ class SumRA(nn.Module):
             self.adapter_up_proj.weight.zero_()
         self.adapter_down_proj.requires_grad_(train_down_proj)
         self.scaling = (rank if alpha is None else alpha) / rank
+
+    @staticmethod
+    def prepare(
+        weight: torch.Tensor,
+        rank: int,
+        strategy: str = "interleave",
+        row_norm: str | float = "raw",
+    ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """A of one layer, which is the same for all languages.
+
+        Arguments
+        ---------
+        weight : torch.Tensor
+            W0, shape (d, k). On the meta device nothing is computed.
+        rank, strategy, row_norm
+            As for the class.
+
+        Returns
+        -------
+        tensors : dict
+            "down_proj": A, shape (rank, k).
+        figures : dict
+            "row_load_over_bound": the largest row load over its lower bound.
+        """
+        if weight.is_meta:
+            return {"down_proj": weight.new_empty(rank, weight.shape[1])}, {}
+        rows, load = sum_basis_and_load(weight, rank, strategy, row_norm)
+        return {"down_proj": rows}, {"row_load_over_bound": round(load, 6)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the adapted layer.
@@ -109,3 +143,19 @@ class SumRA(nn.Module):
         if self.scaling != 1.0:
             update = update * self.scaling
         return self.pretrained_module(x) + update
+
+    @torch.no_grad()
+    def merge(self) -> nn.Linear:
+        """The plain layer that does the same: ``W0 + (alpha / r) B A``.
+
+        The pretrained layer itself is changed and returned; the adapter is
+        not to be used afterwards.
+
+        Returns
+        -------
+        torch.nn.Linear
+            A layer of the original's shape.
+        """
+        update = self.adapter_up_proj.weight @ self.adapter_down_proj.weight
+        self.pretrained_module.weight += self.scaling * update
+        return self.pretrained_module

@@ -78,6 +78,7 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         "build",
         "prepare",
         "test_before",
+        "initialise",
         "train",
         "validate",
         "test_after",
@@ -144,7 +145,7 @@ def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
     settings.update(strategy=strategy, rank=rank, precision="bf16")
     settings.update(number_of_epochs=1, validations_per_epoch=1, train_norms=False)
     summary = run_here(monkeypatch, **settings)
-    assert summary["strategy"] == strategy
+    assert summary["adapter"]["strategy"] == strategy
     # Two decoder layers of width 16 and 32: B, and the language token.
     assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16) + 16
 

@@ -1,8 +1,10 @@
 """Which layers are adapted, what is trained, and how much that is."""
 
+from functools import partial
+
 import pytest
 import torch
-from speechbrain.nnet.adapters import AdaptedModel, is_layer_adaptable
+from speechbrain.nnet.adapters import AdaptedModel, LoRA, is_layer_adaptable
 from transformers import WhisperConfig, WhisperModel
 
 from speechbrain_sumra import SumRA
@@ -90,8 +92,11 @@ def adapted(tiny_whisper, tmp_path):
         base = Whisper(
             tiny_whisper, tmp_path / "pretrained", **settings.pop("base", {})
         )
-        settings = {"rank": 4, "basis_folder": tmp_path / "basis", **settings}
-        return AdaptedWhisper(base, **settings)
+        whole = {"train_norms", "target_layers", "unfrozen_layers"} & settings.keys()
+        whole = {name: settings.pop(name) for name in whole}
+        adapter = settings.pop("adapter_class", SumRA)
+        kwargs = {"rank": 4, **settings} if adapter is SumRA else settings
+        return AdaptedWhisper(base, adapter, kwargs, tmp_path / "basis", **whole)
 
     return build
 
@@ -115,11 +120,14 @@ def test_norms_a_and_language_token_are_choices(adapted):
 
 def test_adapters_stand_on_the_stored_basis(adapted):
     model = adapted()
-    for name, rows in model.basis.down_projections.items():
+    assert len(model.basis.tensors) == len(model.replace_layers) == 20
+    for name in model.replace_layers:
         adapter = model.adapted_model.get_submodule(name)
+        rows = model.basis.tensors[f"{name}.down_proj"]
         assert torch.equal(adapter.adapter_down_proj.weight, rows)
     assert model.basis_file.exists()
-    assert model.basis.base_fingerprint == model.base_fingerprint
+    assert model.basis.description["base_fingerprint"] == model.base_fingerprint
+    assert 1 <= model.basis.largest_figures()["row_load_over_bound"] < 2
 
 
 def test_logits_are_unchanged_at_step_0(adapted, tiny_whisper, tmp_path):
@@ -140,3 +148,27 @@ def test_no_matching_layer_is_an_error(adapted):
 def test_rank_above_the_smallest_layer_names_the_layer(adapted):
     with pytest.raises(ValueError, match="model.decoder.layers.0.*from 1 to 16"):
         adapted(rank=17)
+
+
+def test_adapters_of_speechbrain_work_too(adapted):
+    model = adapted(adapter_class=LoRA, rank=2)
+    assert model.basis_file is None and not model.basis.tensors
+    trained = trained_tensors(model)
+    assert sum("adapter_down_proj" in name for name in trained) == 20
+
+
+def test_settings_may_come_with_the_class_as_in_yaml(adapted):
+    model = adapted(adapter_class=partial(SumRA, rank=2), strategy="greedy")
+    assert model.adapters.settings["rank"] == 2
+    assert model.adapters.settings["strategy"] == "greedy"
+    assert model.adapters.settings["alpha"] == 2
+
+
+def test_without_adapters(adapted):
+    new = {"language": "new", "locale": "eo"}
+    assert not trained_tensors(adapted(adapter_class=None, base=new))
+    whole = adapted(adapter_class=None, unfrozen_layers=["model.decoder"], base=new)
+    names = set(trained_tensors(whole))
+    decoder = {f"model.decoder.{n}" for n, _ in whole.model.decoder.named_parameters()}
+    assert names == decoder
+    assert whole.regularizer() is None and not whole.awaits_data

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import WhisperModel
 
+from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.adapter_file import (
     AdapterFileError,
@@ -15,6 +16,7 @@ from speechbrain_sumra.adapter_file import (
     read_metadata,
     save_adapter,
 )
+from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.whisper import Whisper
 
 
@@ -22,8 +24,10 @@ from speechbrain_sumra.whisper import Whisper
 def adapted(tiny_whisper, tmp_path):
     def build(source=tiny_whisper, language="none", **settings):
         base = Whisper(source, tmp_path / "pretrained", language, locale="eo")
-        settings = {"rank": 4, "basis_folder": tmp_path / "basis", **settings}
-        return AdaptedWhisper(base, **settings).eval()
+        whole = {"train_norms", "target_layers"} & settings.keys()
+        whole = {name: settings.pop(name) for name in whole}
+        kwargs = {"rank": 4, **settings}
+        return AdaptedWhisper(base, SumRA, kwargs, tmp_path / "basis", **whole).eval()
 
     return build
 
@@ -82,11 +86,7 @@ def saved(adapted, tmp_path):
         ({"target_layers": ["*.fc1"]}, "its layers is"),
     ],
 )
-def test_other_settings_are_refused_by_name(
-    adapted, saved, settings, message, tmp_path
-):
-    if "target_layers" in settings:
-        settings = {**settings, "basis_folder": tmp_path / "other"}
+def test_other_settings_are_refused_by_name(adapted, saved, settings, message):
     model = adapted(**settings)
     before = {name: p.clone() for name, p in trained_tensors(model).items()}
     with pytest.raises(AdapterFileError, match=message):
@@ -109,8 +109,8 @@ def test_another_base_is_refused(adapted, saved, tiny_whisper, tmp_path):
 
 def test_another_basis_is_refused(adapted, saved):
     model = adapted()
-    flipped = {n: -rows for n, rows in model.basis.down_projections.items()}
-    model.basis = type(model.basis)(flipped, 4, "interleave", model.base_fingerprint)
+    flipped = {name: -rows for name, rows in model.basis.tensors.items()}
+    model.basis = Basis(flipped, model.basis.description)
     with pytest.raises(AdapterFileError, match="its basis fingerprint is"):
         load_adapter(saved, model)
 
@@ -119,7 +119,7 @@ def change_file(path, change):
     tensors = load_file(path)
     change(tensors)
     metadata = {
-        "format": "sumra-adapter-1",
+        "format": "sumra-adapter-2",
         "adapter": json.dumps(read_metadata(path)),
     }
     save_file(tensors, path, metadata=metadata)

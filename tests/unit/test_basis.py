@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from speechbrain_sumra.allocation import STRATEGIES, allocate, row_loads
 from speechbrain_sumra.basis import (
     Basis,
     BasisError,
-    singular_vectors,
+    normalize_rows,
+    singular_triplets,
     stored_basis,
     sum_basis,
 )
@@ -37,7 +37,7 @@ def test_rows_are_orthogonal_and_as_long_as_their_loads(shape, strategy):
 
 def test_rank_p_interleave_is_the_scaled_vectors():
     weight = weight_of((4, 6))
-    values, vectors = singular_vectors(weight)
+    _, values, vectors = singular_triplets(weight)
     expected = values.sqrt().unsqueeze(1) * vectors
     torch.testing.assert_close(sum_basis(weight, 4), expected)
 
@@ -45,16 +45,16 @@ def test_rank_p_interleave_is_the_scaled_vectors():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_triplets_rebuild_the_weight(shape):
     weight = weight_of(shape).double()
-    values, vectors = singular_vectors(weight)
-    left = weight @ vectors.T / values
-    torch.testing.assert_close(left @ torch.diag(values) @ vectors, weight)
-    assert values.dtype == vectors.dtype == torch.float64
+    left, values, right = singular_triplets(weight)
+    torch.testing.assert_close(left @ torch.diag(values) @ right, weight)
+    torch.testing.assert_close(left.T @ left, torch.eye(len(values)).double())
+    assert left.dtype == values.dtype == right.dtype == torch.float64
     assert (values.diff() <= 0).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_signs_are_fixed(shape):
-    _, vectors = singular_vectors(weight_of(shape))
+    _, _, vectors = singular_triplets(weight_of(shape))
     largest = vectors.abs().argmax(dim=1, keepdim=True)
     assert (vectors.gather(1, largest) > 0).all()
 
@@ -102,53 +102,82 @@ def test_zero_weight_gives_zero_rows():
     assert (sum_basis(torch.zeros(4, 4), 2) == 0).all()
 
 
-def two_layers():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 16))
+@pytest.mark.parametrize("row_norm, length", [("unit", 1.0), (2.5, 2.5), (3, 3.0)])
+def test_rows_of_one_length(row_norm, length):
+    weight = weight_of((12, 20))
+    raw, rows = sum_basis(weight, 3), sum_basis(weight, 3, row_norm=row_norm)
+    torch.testing.assert_close(rows.norm(dim=1), torch.full((3,), length).double())
+    torch.testing.assert_close(rows / length, raw / raw.norm(dim=1, keepdim=True))
+    assert torch.equal(normalize_rows(torch.zeros(2, 3), row_norm), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("row_norm", ["long", 0, -1.0, True, None])
+def test_unusable_row_norm(row_norm):
+    with pytest.raises(ValueError, match="'raw', 'unit' or a positive number"):
+        sum_basis(weight_of((4, 4)), 2, row_norm=row_norm)
+
+
+def test_slices_sum_to_interleave():
+    weight = weight_of((12, 20))
+    slices = [sum_basis(weight, 4, f"slice:{number}") for number in range(3)]
+    torch.testing.assert_close(sum(slices), sum_basis(weight, 4))
+    whole = sum_basis(weight, 12, "slice:0")
+    torch.testing.assert_close(torch.cat(slices), whole)
+    with pytest.raises(ValueError, match="no slice 3 of 4.*has 12"):
+        sum_basis(weight, 4, "slice:3")
+
+
+DESCRIPTION = {"base_fingerprint": "0123456789abcdef", "method": "SumRA", "rank": 4}
+
+
+def basis_of(seed=0, **changes):
+    tensors = {"fc1.down_proj": weight_of((4, 16), seed)}
+    figures = {"fc1": {"load": 1.5}, "fc2": {"load": 1.25}}
+    return Basis(tensors, {**DESCRIPTION, **changes}, figures)
 
 
 def test_stored_basis_is_computed_once_and_read_back(tmp_path):
-    model = two_layers()
-    first, path = stored_basis(model, ["0", "1"], 4, "greedy", tmp_path)
-    written = path.stat().st_mtime_ns
-    second, same = stored_basis(model, ["0", "1"], 4, "greedy", tmp_path)
-    assert same == path and path.stat().st_mtime_ns == written
+    made = []
+
+    def compute():
+        made.append(basis_of())
+        return made[-1]
+
+    first, path = stored_basis(tmp_path, DESCRIPTION, compute)
+    second, same = stored_basis(tmp_path, DESCRIPTION, compute)
+    assert same == path and len(made) == 1
+    assert path.name.startswith("0123456789ab_SumRA_")
     assert second.fingerprint == first.fingerprint
-    assert second.load_ratios == first.load_ratios
-    for name, rows in first.down_projections.items():
-        assert torch.equal(second.down_projections[name], rows)
+    assert second.figures == first.figures
+    assert second.largest_figures() == {"load": 1.5}
+    assert torch.equal(second.tensors["fc1.down_proj"], first.tensors["fc1.down_proj"])
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_each_rank_strategy_and_model_has_its_own_file(tmp_path):
-    model, other = two_layers(), nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 16))
+def test_each_description_has_its_own_file(tmp_path):
     paths = {
-        stored_basis(which, ["0", "1"], rank, strategy, tmp_path)[1]
-        for which in (model, other)
-        for rank in (2, 4)
-        for strategy in STRATEGIES
+        stored_basis(tmp_path, {**DESCRIPTION, **change}, basis_of)[1]
+        for change in ({}, {"rank": 2}, {"method": "SORSA"}, {"base_fingerprint": "f"})
     }
-    assert len(paths) == 12
+    assert len(paths) == 4
 
 
-def test_unusable_rank_names_the_layer():
-    with pytest.raises(
-        ValueError, match="Layer 1: rank must be an integer from 1 to 8"
-    ):
-        Basis.build(two_layers(), ["1"], 9)
+def test_an_empty_basis_has_no_file(tmp_path):
+    basis, path = stored_basis(tmp_path, DESCRIPTION, lambda: Basis({}, DESCRIPTION))
+    assert path is None and not list(tmp_path.iterdir())
+    assert basis.nbytes == 0 and basis.largest_figures() == {}
 
 
 def test_damaged_or_foreign_files_are_refused(tmp_path):
-    basis = Basis.build(two_layers(), ["0", "1"], 4)
     path = tmp_path / "basis.safetensors"
-    basis.save(path)
+    basis_of().save(path)
 
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BasisError, match="cannot be read"):
         Basis.load(path)
 
-    path.write_bytes(whole[:-400] + bytes(400))
+    path.write_bytes(whole[:-40] + bytes(40))
     with pytest.raises(BasisError, match="damaged"):
         Basis.load(path)
 
@@ -161,8 +190,8 @@ def test_damaged_or_foreign_files_are_refused(tmp_path):
         Basis.load(tmp_path / "missing.safetensors")
 
 
-def test_stored_basis_for_other_layers_is_refused(tmp_path):
-    model = two_layers()
-    stored_basis(model, ["0"], 4, "block", tmp_path)
-    with pytest.raises(BasisError, match="1 layers, this model adapts 2"):
-        stored_basis(model, ["0", "1"], 4, "block", tmp_path)
+def test_a_renamed_file_is_refused(tmp_path):
+    _, path = stored_basis(tmp_path, DESCRIPTION, basis_of)
+    basis_of(rank=2).save(path)
+    with pytest.raises(BasisError, match="another basis than its name says"):
+        stored_basis(tmp_path, DESCRIPTION, basis_of)

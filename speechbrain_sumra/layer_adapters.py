@@ -1,0 +1,102 @@
+"""The methods that are one ``nn.Module`` around each layer (SumRA, SORSA)."""
+
+import inspect
+
+import torch
+from speechbrain.nnet.adapters import replace_module
+from torch import nn
+from tqdm import tqdm
+
+from speechbrain_sumra.basis import Basis
+from speechbrain_sumra.method import AdaptationMethod
+
+
+class LayerAdapters(AdaptationMethod):
+    """Puts an adapter of one class around each of a model's layers.
+
+    The class takes the layer and its settings, as SpeechBrain's adapters do,
+    and may have any of these:
+
+    ``prepare(weight, **settings)``, a static method: what is expensive and the
+    same for all languages. It returns tensors by the names of the constructor's
+    arguments that take them, and figures worth a report; those of all layers
+    are the basis.
+
+    ``regularizer()``: a term that is added to the training loss.
+
+    Arguments
+    ---------
+    adapter_class : type
+        A subclass of ``nn.Module``, e.g. ``SumRA``.
+    **settings
+        Its arguments beside the layer and the prepared tensors.
+
+    Example
+    -------
+    >>> from speechbrain_sumra.adapters import SumRA
+    >>> model = nn.Sequential(nn.Linear(4, 6))
+    >>> adapters = LayerAdapters(SumRA, rank=2)
+    >>> basis = adapters.make_basis(model, ["0"], {"method": "SumRA"})
+    >>> list(basis.tensors)
+    ['0.down_proj']
+    >>> adapters.insert(model, ["0"], basis)
+    >>> model[0].adapter_up_proj
+    Linear(in_features=2, out_features=6, bias=False)
+    """
+
+    def __init__(self, adapter_class: type[nn.Module], **settings):
+        self.adapter_class = adapter_class
+        self.name = adapter_class.__name__
+        self.prepare = getattr(adapter_class, "prepare", None)
+        # What an adapter was trained with includes the defaults.
+        arguments = inspect.signature(adapter_class).parameters.values()
+        defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
+        self.settings = {**defaults, **settings}
+        for name in getattr(adapter_class, "prepared", ()):
+            self.settings.pop(name)
+        if self.settings.get("alpha", 0) is None:
+            self.settings["alpha"] = self.settings["rank"]
+        accepted = inspect.signature(self.prepare).parameters if self.prepare else ()
+        self.basis_settings = {
+            name: value for name, value in self.settings.items() if name in accepted
+        }
+
+    def make_basis(
+        self, model: nn.Module, layers: list[str], description: dict, run=None
+    ) -> Basis:
+        """Prepare every layer; see ``AdaptationMethod``."""
+        del run
+        if self.prepare is None:
+            return Basis({}, description)
+        tensors, figures = {}, {}
+        for name in tqdm(layers, desc=f"{self.name} basis", unit="layer"):
+            weight = model.get_submodule(name).weight
+            try:
+                prepared, figures[name] = self.prepare(weight, **self.basis_settings)
+            except ValueError as error:
+                raise ValueError(f"Layer {name}: {error}") from error
+            for key, tensor in prepared.items():
+                tensors[f"{name}.{key}"] = tensor.float().contiguous()
+        return Basis(tensors, description, figures)
+
+    def insert(self, model: nn.Module, layers: list[str], basis: Basis) -> None:
+        """Replace each layer by an adapter around it."""
+        for name in layers:
+            prefix = f"{name}."
+            prepared = {
+                key.removeprefix(prefix): tensor
+                for key, tensor in basis.tensors.items()
+                if key.startswith(prefix)
+            }
+            layer = model.get_submodule(name)
+            adapter = self.adapter_class(layer, **self.settings, **prepared)
+            replace_module(model, name, adapter)
+
+    def regularizer(self, model: nn.Module) -> torch.Tensor | None:
+        """Sum of the adapters' regularizers, or None if they have none."""
+        terms = [
+            module.regularizer()
+            for module in model.modules()
+            if isinstance(module, self.adapter_class) and hasattr(module, "regularizer")
+        ]
+        return torch.stack(terms).sum() if terms else None

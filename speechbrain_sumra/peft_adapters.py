@@ -1,0 +1,294 @@
+"""The methods that PEFT owns, injected by PEFT itself into the same layers.
+
+LoRA and its kin are PEFT's own code here, so that a comparison is with the
+reference implementations and not with look-alikes.  What this module adds is
+what a file per language needs: whatever a method freezes, or subtracts from
+the base weights, is collected into a ``Basis`` and put back from it.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+
+import torch
+from torch import nn
+
+from speechbrain_sumra.basis import Basis, normalize_rows
+from speechbrain_sumra.method import AdaptationMethod
+
+ADAPTER = "default"  # PEFT's name for a model's only adapter
+# Initialisations that take principal components of a matrix of the layer's
+# shape, and how many of them for each unit of rank.
+COMPONENTS = {"pissa": 1, "corda": 1, "olora": 1, "mica": 1, "lora_ga": 2}
+# Data-driven initialisations: the argument of LoraConfig that sets them, and
+# its class.
+FROM_DATA = {
+    "corda": ("corda_config", "CordaConfig"),
+    "lora_ga": ("lora_ga_config", "LoraGAConfig"),
+}
+
+
+class MissingExtraError(ImportError):
+    """A method was asked for whose library is not installed."""
+
+
+class PeftAdapters(AdaptationMethod):
+    """Puts a PEFT method into a model's layers.
+
+    Arguments
+    ---------
+    config : str
+        Name of a PEFT configuration class, e.g. "LoraConfig".
+    frozen : list of str
+        Adapter parameters that are not trained, with shell-style wildcards,
+        e.g. ["*.lora_A.*"] for LoRA-FA.
+    row_norm : str or float
+        Length of the rows of LoRA's A: "raw" (default), "unit" or a number;
+        see ``speechbrain_sumra.basis.normalize_rows``.
+    seed : int
+        Seed of what the method draws at random.
+    **settings
+        Arguments of the configuration, e.g. r, lora_alpha,
+        init_lora_weights.
+
+    Raises
+    ------
+    MissingExtraError
+        If PEFT is not installed.
+    ValueError
+        If PEFT has no such configuration, or refuses its arguments.
+
+    Example
+    -------
+    >>> model = nn.Sequential(nn.Linear(4, 6))
+    >>> adapters = PeftAdapters("LoraConfig", r=2, init_lora_weights="pissa")
+    >>> basis = adapters.make_basis(model, ["0"], {"method": "Lora"})
+    >>> list(basis.tensors)
+    ['0.initial.lora_A', '0.initial.lora_B']
+    >>> x = torch.rand(3, 4)
+    >>> before = model(x)
+    >>> adapters.insert(model, ["0"], basis)
+    >>> torch.allclose(model(x), before, atol=1e-6)
+    True
+    >>> [name for name, p in model.named_parameters() if p.requires_grad]
+    ['0.lora_A.default.weight', '0.lora_B.default.weight']
+    """
+
+    def __init__(
+        self,
+        config: str,
+        frozen: Iterable[str] = (),
+        row_norm: str | float = "raw",
+        seed: int = 0,
+        **settings,
+    ):
+        self.peft = _import_peft()
+        config_class = getattr(self.peft, config, None)
+        if not isinstance(config_class, type) or not issubclass(
+            config_class, self.peft.PeftConfig
+        ):
+            known = sorted(n for n in dir(self.peft) if n.endswith("Config"))
+            raise ValueError(
+                f"PEFT {self.peft.__version__} has no configuration {config!r}; "
+                f"it has {', '.join(known)}."
+            )
+        self.config_class = config_class
+        self.arguments = dict(settings)
+        self.frozen = list(frozen)
+        self.row_norm = row_norm
+        self.seed = seed
+        self.name = config.removesuffix("Config")
+        self.settings = {"frozen": self.frozen, "row_norm": row_norm, **settings}
+        exact = settings.get("init_lora_weights") in ("pissa", "olora")
+        self.basis_settings = {**self.settings, **({} if exact else {"seed": seed})}
+        if row_norm != "raw" and "*.lora_A.*" not in self.frozen:
+            raise ValueError(
+                f"row_norm={row_norm!r} is for a frozen A: add '*.lora_A.*' to "
+                "frozen, or leave row_norm at 'raw'."
+            )
+        self.config = self._make_config([])
+
+    @property
+    def initialisation(self) -> str | None:
+        """LoRA's initialisation where it is a named one, without its options."""
+        value = self.arguments.get("init_lora_weights")
+        return value.split("_niter_")[0].lower() if isinstance(value, str) else None
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the adapters are initialised from data."""
+        return self.initialisation in FROM_DATA
+
+    def _make_config(self, layers: list[str], **changes):
+        arguments = {**self.arguments, **changes}
+        kind = arguments.get("init_lora_weights")
+        if kind == "eva":
+            raise ValueError(
+                "EVA changes the rank of each layer from its data, which is not "
+                f"supported here; data-driven are {', '.join(FROM_DATA)}."
+            )
+        for data_driven, (name, class_name) in FROM_DATA.items():
+            options = arguments.pop(name, {})
+            if kind == data_driven:
+                from peft.tuners.lora import config as lora_config
+
+                arguments[name] = getattr(lora_config, class_name)(**options)
+        try:
+            return self.config_class(
+                target_modules="|".join(re.escape(name) for name in layers) or None,
+                **arguments,
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"PEFT refuses these settings of {self.config_class.__name__}: {error}"
+            ) from error
+
+    def make_basis(
+        self,
+        model: nn.Module,
+        layers: list[str],
+        description: dict,
+        run: Callable[[], None] | None = None,
+    ) -> Basis:
+        """Initialise adapters as PEFT does and collect what must be kept.
+
+        That is, for each layer, what the method freezes (LoRA-FA's A, VeRA's
+        projections) and, where it takes its first adapter out of the base
+        weight (PiSSA, CorDA, OLoRA, LoRA-GA), that adapter. See
+        ``AdaptationMethod``.
+        """
+        self._check_rank(model, layers)
+        config = self._make_config(layers)
+        with _seeded(self.seed):
+            if self.initialisation == "corda":
+                from peft.tuners.lora.corda import preprocess_corda
+
+                preprocess_corda(model, config, run_model=run)
+            elif self.initialisation == "lora_ga":
+                from peft.tuners.lora import preprocess_loraga
+
+                preprocess_loraga(model, config, train_step=run)
+            # Copies of the layers, with what the calibration left on them.
+            copies = _copy_layers(model, layers)
+            for name in layers:
+                for leftover in ("eigens", "_peft_loraga_grad"):
+                    model.get_submodule(name).__dict__.pop(leftover, None)
+            self._inject(copies, config)
+        return Basis(self._collect(model, copies, layers), description)
+
+    def _check_rank(self, model: nn.Module, layers: list[str]) -> None:
+        """Refuse a rank that a layer has not enough components for."""
+        number = COMPONENTS.get(self.initialisation, 0) * self.config.r
+        for name in layers:
+            shape = tuple(model.get_submodule(name).weight.shape)
+            if number > min(shape):
+                raise ValueError(
+                    f"Layer {name}: {self.initialisation} at rank {self.config.r} "
+                    f"needs {number} components, this {shape[0]} x {shape[1]} "
+                    f"weight has {min(shape)}. Choose a smaller rank."
+                )
+
+    def _inject(self, model: nn.Module, config):
+        tuner_class = self.peft.PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type]
+        on_meta = next(model.parameters()).is_meta
+        try:
+            # Not inject_adapter_in_model: it refuses methods with shared state.
+            return tuner_class(model, config, ADAPTER, low_cpu_mem_usage=on_meta)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            raise ValueError(
+                f"PEFT cannot put {self.config_class.__name__} into these layers: "
+                f"{error}"
+            ) from error
+
+    def _collect(self, model, copies, layers) -> dict[str, torch.Tensor]:
+        tensors = {}
+        trained = self._freeze(copies)
+        for name, tensor in [*copies.named_parameters(), *copies.named_buffers()]:
+            # Single numbers are constants of the method.
+            if (
+                name not in trained
+                and ".base_layer." not in name
+                and tensor.numel() > 1
+            ):
+                tensors[name] = tensor.detach().clone().float()
+        for name in layers:
+            layer, original = copies.get_submodule(name), model.get_submodule(name)
+            if torch.equal(layer.get_base_layer().weight, original.weight):
+                continue
+            if not hasattr(layer, "lora_A"):
+                raise ValueError(
+                    f"{self.config_class.__name__} changes the base weight of {name} "
+                    "when it is put in; this is supported for LoRA's kin only."
+                )
+            for part in ("lora_A", "lora_B"):
+                weight = getattr(layer, part)[ADAPTER].weight
+                tensors[f"{name}.initial.{part}"] = weight.detach().clone().float()
+        return tensors
+
+    def _freeze(self, model: nn.Module) -> set[str]:
+        """Freeze what is not to be trained; names of what is."""
+        trained = set()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and any(fnmatch(name, f) for f in self.frozen):
+                parameter.requires_grad_(False)
+                if ".lora_A." in name:
+                    parameter.data = normalize_rows(parameter.data, self.row_norm)
+            elif parameter.requires_grad:
+                trained.add(name)
+        return trained
+
+    def insert(self, model: nn.Module, layers: list[str], basis: Basis) -> None:
+        """Inject adapters and put back what the basis keeps."""
+        starts = any(".initial." in name for name in basis.tensors)
+        changes = {"init_lora_weights": True} if starts else {}
+        self.config = self._make_config(layers, **changes)
+        with _seeded(self.seed):
+            self.tuner = self._inject(model, self.config)
+        self._freeze(model)
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in basis.tensors.items():
+                if ".initial." not in name:
+                    own[name].copy_(tensor)
+            for name in layers if starts else ():
+                layer = model.get_submodule(name)
+                for part in ("lora_A", "lora_B"):
+                    start = basis.tensors[f"{name}.initial.{part}"]
+                    getattr(layer, part)[ADAPTER].weight.copy_(start)
+                layer.get_base_layer().weight -= layer.get_delta_weight(ADAPTER)
+
+
+def _import_peft():
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtraError(
+            "This method comes from PEFT, which is not installed: "
+            "pip install 'speechbrain-sumra[baselines]'"
+        ) from error
+    return peft
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed of its own and leave the global random state alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _copy_layers(model: nn.Module, layers: list[str]) -> nn.Module:
+    """A model of nothing but copies of some layers, under the same names."""
+    root = nn.Module()
+    for name in layers:
+        *parents, _ = name.split(".")
+        module = root
+        for parent in parents:
+            if not hasattr(module, parent):
+                module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        replace = copy.deepcopy(model.get_submodule(name))
+        module.add_module(name.rsplit(".", 1)[-1], replace)
+    return root
