@@ -86,7 +86,7 @@ class AdaLora(PeftAdapters):
             If warm-up and final phase leave no steps between them.
         """
         steps = {
-            name: round(value * total_steps) if value < 1 else int(value)
+            name: int(value * total_steps) if value < 1 else int(value)
             for name, value in self.schedule.items()
         }
         if sum(steps.values()) >= total_steps - 1:

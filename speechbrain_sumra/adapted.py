@@ -32,7 +32,8 @@ class AdaptedWhisper(AdaptedModel):
     Arguments
     ---------
     model_to_adapt : torch.nn.Module
-        A Whisper of SpeechBrain or of this package.
+        A Whisper of SpeechBrain or of this package. If it is on the meta
+        device, parameters can be counted and nothing else.
     adapter_class : type
         An ``nn.Module`` around one layer (``SumRA``, ``SORSA``, SpeechBrain's
         own ``LoRA``), or ``PeftAdapters`` for a method of PEFT. None: no
@@ -86,9 +87,10 @@ class AdaptedWhisper(AdaptedModel):
             unfrozen_layers=unfrozen_layers,
             manual_adapter_insertion=True,
         )
-        self.base_fingerprint = getattr(
-            model_to_adapt, "base_fingerprint", None
-        ) or fingerprint_weights(model_to_adapt)
+        on_meta = next(model_to_adapt.parameters()).is_meta
+        self.base_fingerprint = getattr(model_to_adapt, "base_fingerprint", None)
+        if self.base_fingerprint is None and not on_meta:
+            self.base_fingerprint = fingerprint_weights(model_to_adapt)
         self.basis_folder = Path(basis_folder)
         self.basis: Basis | None = None
         self.basis_file: Path | None = None
@@ -99,7 +101,10 @@ class AdaptedWhisper(AdaptedModel):
             raise ValueError(f"No layer of the model matches {target_layers}.")
         self.adapters = _adapters(adapter_class, adapter_kwargs or {})
         self.adapter_kwargs = self.adapters.settings
-        if not self.adapters.needs_data:
+        if on_meta:
+            # There is nothing to compute with: this model is only counted.
+            self.insert_adapters(Basis({}, self.describe_basis()))
+        elif not self.adapters.needs_data:
             self._insert_shared()
 
     @property

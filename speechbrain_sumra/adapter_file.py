@@ -97,7 +97,48 @@ def read_metadata(path: str | Path) -> dict:
     AdapterFileError
         If the file is not an adapter file, or damaged.
     """
-    return _read(path)[0]
+    return read_adapter(path)[0]
+
+
+def read_adapter(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Metadata and tensors of an adapter file, not yet put into any model.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file written by ``save_adapter``.
+
+    Returns
+    -------
+    metadata : dict
+        What ``describe`` gives, and the facts.
+    tensors : dict of str to torch.Tensor
+        The trained tensors by name, and those of a basis of the language's
+        own, whose names start with ``BASIS``.
+
+    Raises
+    ------
+    AdapterFileError
+        If the file is not an adapter file, or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise AdapterFileError(
+            f"{path} cannot be read as an adapter file: {error}"
+        ) from error
+    if header.get("format") != FORMAT:
+        raise AdapterFileError(
+            f"{path} is not an adapter file of this version: expected format "
+            f"{FORMAT!r}, found {header.get('format')!r}."
+        )
+    try:
+        metadata = json.loads(header["adapter"])
+    except (KeyError, ValueError) as error:
+        raise AdapterFileError(f"{path}: unreadable metadata: {error}") from error
+    return metadata, tensors
 
 
 def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
@@ -125,7 +166,7 @@ def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
         If the file is damaged, or was trained on another base model, basis
         or setting; the message names both sides.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors = read_adapter(path)
     basis = {
         name.removeprefix(BASIS): tensors.pop(name)
         for name in list(tensors)
@@ -184,24 +225,3 @@ def _label(key: str) -> str:
 def _short(value) -> str:
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _read(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise AdapterFileError(
-            f"{path} cannot be read as an adapter file: {error}"
-        ) from error
-    if header.get("format") != FORMAT:
-        raise AdapterFileError(
-            f"{path} is not an adapter file of this version: expected format "
-            f"{FORMAT!r}, found {header.get('format')!r}."
-        )
-    try:
-        metadata = json.loads(header["adapter"])
-    except (KeyError, ValueError) as error:
-        raise AdapterFileError(f"{path}: unreadable metadata: {error}") from error
-    return metadata, tensors

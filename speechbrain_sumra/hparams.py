@@ -8,7 +8,7 @@ here, before HyperPyYAML sees it.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -75,8 +75,10 @@ def _read_merged(path: Path, yaml: ruamel.yaml.YAML):
     return merged
 
 
-def load_hparams(path: str | Path, overrides: str = "") -> dict:
-    """Build everything that an experiment file describes.
+def load_hparams(
+    path: str | Path, overrides: str = "", only: Iterable[str] | None = None
+) -> dict:
+    """Build everything that an experiment file describes, or some of it.
 
     Arguments
     ---------
@@ -85,6 +87,8 @@ def load_hparams(path: str | Path, overrides: str = "") -> dict:
     overrides : str
         YAML with other values for top-level keys, as
         ``speechbrain.parse_arguments`` makes it of the command line.
+    only : iterable of str
+        Build these alone, and what they refer to.
 
     Returns
     -------
@@ -109,7 +113,45 @@ def load_hparams(path: str | Path, overrides: str = "") -> dict:
     """
     text = read_experiment(path)
     _check_overrides(Path(path), text, overrides)
-    return load_hyperpyyaml(text, overrides)
+    if only is None:
+        return load_hyperpyyaml(text, overrides)
+    yaml = ruamel.yaml.YAML()
+    resolved = yaml.load(resolve_references(StringIO(text), overrides))
+    for name in only:
+        if name not in resolved:
+            raise HparamsError(f"{Path(path).name} has no setting {name!r}.")
+    stream = StringIO()
+    yaml.dump({name: resolved[name] for name in only}, stream)
+    return load_hyperpyyaml(stream.getvalue())
+
+
+def merge_overrides(overrides: str, **changes) -> str:
+    """Overrides with some values replaced or added.
+
+    Arguments
+    ---------
+    overrides : str
+        YAML, as ``speechbrain.parse_arguments`` makes it of the command line.
+    **changes
+        New values by name.
+
+    Returns
+    -------
+    str
+        YAML.
+
+    Example
+    -------
+    >>> print(merge_overrides("rank: 2\\nseed: 1", rank=4).strip())
+    rank: 4
+    seed: 1
+    """
+    yaml = ruamel.yaml.YAML()
+    merged = yaml.load(overrides or "{}")
+    merged.update(changes)
+    stream = StringIO()
+    yaml.dump(merged, stream)
+    return stream.getvalue()
 
 
 def _check_overrides(path: Path, text: str, overrides: str) -> None:

@@ -242,7 +242,9 @@ class PeftAdapters(AdaptationMethod):
     def insert(self, model: nn.Module, layers: list[str], basis: Basis) -> None:
         """Inject adapters and put back what the basis keeps."""
         starts = any(".initial." in name for name in basis.tensors)
-        changes = {"init_lora_weights": True} if starts else {}
+        on_meta = next(model.parameters()).is_meta
+        plain = starts or (on_meta and self.initialisation)
+        changes = {"init_lora_weights": True} if plain else {}
         self.config = self._make_config(layers, **changes)
         with _seeded(self.seed):
             self.tuner = self._inject(model, self.config)

@@ -24,6 +24,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import speechbrain as sb
@@ -37,10 +38,11 @@ from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.adapter_file import save_adapter
+from speechbrain_sumra.averaging import load_average
 from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
-from speechbrain_sumra.hparams import keep_settings, load_hparams
+from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.summary import versions, write_summary
@@ -119,10 +121,55 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
         return brain.score(datasets["test"], hparams.test_loader_kwargs, min_key="WER")
 
 
+def train_and_average(hparams_file: str, run_opts: dict, overrides: str) -> dict:
+    """Train a model for each slice of the singular vectors; score their average."""
+    names = ("models_to_average", "output_folder", "rank", "alpha")
+    settings = load_hparams(hparams_file, overrides, only=names)
+    folder, number = Path(settings["output_folder"]), settings["models_to_average"]
+    members, files = [], []
+    for k in range(number):
+        of_slice = {"strategy": f"slice:{k}", "output_folder": f"{folder}/slice_{k}"}
+        members.append(
+            run_experiment(
+                hparams_file, run_opts, merge_overrides(overrides, **of_slice)
+            )
+        )
+        files.append(folder / f"slice_{k}" / "adapter.safetensors")
+
+    def average_and_score(brain: ASR, datasets: dict) -> dict:
+        load_average(files, brain.whisper)
+        for member in members if if_main_process() else ():
+            brain.hparams.history.seconds.update(member["seconds"])
+        with brain.hparams.history.phase("test_after"):
+            return brain.score(datasets["test"], brain.hparams.test_loader_kwargs)
+
+    whole = {
+        "strategy": "slice:0",
+        "output_folder": str(folder),
+        "rank": number * settings["rank"],
+        "alpha": number * settings["alpha"],
+    }
+    return run_experiment(
+        hparams_file, run_opts, merge_overrides(overrides, **whole), average_and_score
+    )
+
+
 def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
+    settings = load_hparams(hparams_file, overrides, only=["models_to_average"])
+    run = train_and_average if settings["models_to_average"] > 1 else run_experiment
+    return run(hparams_file, run_opts, overrides)
+
+
+def run_experiment(
+    hparams_file: str,
+    run_opts: dict,
+    overrides: str,
+    train: Callable[[ASR, dict], dict] = train_and_score,
+) -> dict:
+    """Prepare, score, train, score again and write what a run leaves."""
     start = time.monotonic()
     hparams = load_hparams(hparams_file, overrides)
     history = hparams["history"]
@@ -151,7 +198,7 @@ def main(argv: list[str]) -> dict:
 
     model = hparams["whisper"]
     trains = model.awaits_data or bool(trained_tensors(model))
-    after = train_and_score(brain, datasets) if trains else before
+    after = train(brain, datasets) if trains else before
 
     if not if_main_process():
         return {}

@@ -8,20 +8,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "recipes" / "CommonVoice" / "train.py"
-BASE_YAML = "hparams/sumra_whisper_base.yaml"
 
 
-def command(**settings):
+def command(method="sumra", **settings):
     """Arguments of train.py for these settings."""
-    return [BASE_YAML, *(f"--{name}={value}" for name, value in settings.items())]
+    values = (f"--{name}={value}" for name, value in settings.items())
+    return [f"hparams/{method}_whisper_base.yaml", *values]
 
 
-def run_here(monkeypatch, **settings):
+def run_here(monkeypatch, method="sumra", **settings):
     """Run the recipe in this process, from the top folder."""
     import train
 
     monkeypatch.chdir(ROOT)
-    return train.main([*command(**settings), "--noprogressbar", "--device=cpu"])
+    arguments = command(method, **settings)
+    return train.main([*arguments, "--noprogressbar", "--device=cpu"])
 
 
 def run_command(arguments, launcher=(sys.executable,), cwd=ROOT):

@@ -106,7 +106,11 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         )
 
 
-def test_resumed_run_equals_the_uninterrupted_one(monkeypatch, settings, tmp_path):
+@pytest.mark.parametrize("method", ["sumra", "corda", "adalora", "lora_plus"])
+def test_resumed_run_equals_the_uninterrupted_one(
+    monkeypatch, settings, tmp_path, method
+):
+    settings["method"] = method
     whole = run_here(monkeypatch, **settings)
 
     settings["output_folder"] = tmp_path / "interrupted"

@@ -10,6 +10,7 @@ from speechbrain_sumra.hparams import (
     HparamsError,
     keep_settings,
     load_hparams,
+    merge_overrides,
     read_experiment,
 )
 
@@ -54,6 +55,44 @@ def test_missing_files_are_named(tmp_path, experiment):
     (tmp_path / "shared.yaml").unlink()
     with pytest.raises(HparamsError, match="No experiment file .*shared.yaml"):
         load_hparams(experiment)
+
+
+def test_later_includes_win_and_nested_keys_merge(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: 1\ny: 1\nkwargs:\n    r: 1\n    s: 1\n")
+    (tmp_path / "b.yaml").write_text("y: 2\nkwargs:\n    r: !ref <x>\n")
+    path = tmp_path / "c.yaml"
+    path.write_text("include: [a.yaml, b.yaml]\nkwargs:\n    t: 3\n")
+    expected = {"x": 5, "y": 2, "kwargs": {"r": 5, "s": 1, "t": 3}}
+    assert load_hparams(path, "x: 5") == expected
+
+
+def test_parts_are_built_alone(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "r: 2\nkwargs:\n    r: !ref <r>\nbroken: !new:nothing.at.all\n"
+        "layer: !name:torch.nn.Linear\n    in_features: !ref <r>\n"
+    )
+    parts = load_hparams(path, "r: 3", only=["kwargs", "layer"])
+    assert parts["kwargs"] == {"r": 3}
+    assert parts["layer"](out_features=1).in_features == 3
+    with pytest.raises(HparamsError, match="own.yaml has no setting 'rank'"):
+        load_hparams(path, only=["rank"])
+
+
+def test_overrides_merge():
+    merged = merge_overrides("rank: 2\nseed: 3", rank=4, strategy="slice:0")
+    assert load_hyperpyyaml(merged) == {"rank": 4, "seed": 3, "strategy": "slice:0"}
+    assert load_hyperpyyaml(merge_overrides("", rank=4)) == {"rank": 4}
+
+
+def test_nested_settings_are_kept_too(tmp_path):
+    path, folder = tmp_path / "own.yaml", tmp_path / "run"
+    folder.mkdir()
+    path.write_text("kwargs:\n    r: 2\nloss: !name:torch.nn.Linear\n")
+    keep_settings(path, "", folder)
+    path.write_text("kwargs:\n    r: 3\nloss: !name:torch.nn.Linear\n")
+    with pytest.raises(HparamsError, match="kwargs: {'r': 2} there, {'r': 3} now"):
+        keep_settings(path, "", folder)
 
 
 def test_kept_settings_can_be_run_again_and_not_mixed(experiment, tmp_path):
