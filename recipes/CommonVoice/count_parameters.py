@@ -7,7 +7,7 @@
 Builds every model from its experiment file without its weights (seconds, no
 download) and prints a Markdown table of trained parameters in millions, i.e.
 of what one language adds, without the language token. Averaged models count
-together. "paper" is what Table 2 of SumRA prints.
+together. In brackets stands what Table 2 of SumRA prints.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def table(methods: list[str], sizes: list[str], ranks: list[int]) -> str:
         for size, rank in columns:
             printed = PAPER.get((size, rank), {}).get(method)
             counted = f"{count_trained(method, size, rank) / 1e6:.2f}"
-            cells.append(counted if printed is None else f"{counted} (paper {printed})")
+            cells.append(counted if printed is None else f"{counted} ({printed})")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

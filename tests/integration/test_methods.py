@@ -1,5 +1,7 @@
 """Every shipped experiment trains what it says, and its file gives it back."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,13 @@ TRAINED = {
 }
 
 
+# Experiments that the documentation shows, and what they train.
+SHOWN = re.findall(
+    r"```yaml\n(.+?)```", (ROOT / "docs" / "methods.md").read_text("utf-8"), re.DOTALL
+)
+TRAINED_BY_SHOWN = {"miss": {"miss_block.default"}, "olora": LORA, "lora_ga": LORA}
+
+
 @pytest.fixture(scope="module")
 def manifests(synthetic_corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("manifests")
@@ -54,7 +63,7 @@ def manifests(synthetic_corpus, tmp_path_factory):
 
 @pytest.fixture
 def build(tiny_whisper, tmp_path):
-    def load(experiment, **changes):
+    def load(path, **changes):
         settings = {
             "whisper_hub": str(tiny_whisper),
             "locale": "eo",
@@ -69,7 +78,7 @@ def build(tiny_whisper, tmp_path):
             "models_to_average": 1,
         }
         overrides = merge_overrides("", **{**settings, **changes})
-        return load_hparams(ROOT / "hparams" / f"{experiment}.yaml", overrides)
+        return load_hparams(path, overrides)
 
     return load
 
@@ -89,11 +98,11 @@ def train(hparams, manifests, data_folder):
     assert brain.optimizer_step == 2
 
 
-def expected_names(method, model):
-    linears = {f"{n}.{part}" for n in model.replace_layers for part in TRAINED[method]}
-    if method == "ft":
+def expected_names(parts, model):
+    if not model.replace_layers:  # full fine-tuning
         decoder = model.adapted_model.model.decoder
         return {f"model.decoder.{name}" for name, _ in decoder.named_parameters()}
+    linears = {f"{name}.{part}" for name in model.replace_layers for part in parts}
     norms = {
         f"{name}.{part}"
         for name, module in model.adapted_model.named_modules()
@@ -111,30 +120,45 @@ def logits(model):
         return model.eval()(torch.randn(1, 16000), tokens)[1]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_two_steps(experiment, build, manifests, synthetic_corpus, tmp_path):
-    method = experiment.split("_whisper_")[0]
-    hparams = build(experiment)
+def check_two_steps(path, parts, build, manifests, data_folder, tmp_path):
+    hparams = build(path)
     model = hparams["whisper"]
-    if method == "unadapted":
-        assert not trained_tensors(model)
-        return
     start = None if model.awaits_data else logits(model)
-    train(hparams, manifests, synthetic_corpus)
+    train(hparams, manifests, data_folder)
     trained = trained_tensors(model)
-    assert set(trained) == expected_names(method, model)
+    assert set(trained) == expected_names(parts, model)
     if start is not None:
         assert not torch.equal(logits(model), start)
 
-    # Its file restores it on another machine: nothing but the base is there.
-    path = tmp_path / "adapter.safetensors"
-    save_adapter(path, model)
+    # Its file restores it on another machine, where nothing but the base is.
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(file, model)
     expected = logits(model)
     for parameter in model.parameters():
         parameter.data += 1.0
-    fresh = build(experiment, basis_folder=str(tmp_path / "elsewhere"))["whisper"]
-    load_adapter(path, fresh)
+    fresh = build(path, basis_folder=str(tmp_path / "elsewhere"))["whisper"]
+    load_adapter(file, fresh)
     assert torch.equal(logits(fresh), expected)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_shipped_experiments(experiment, build, manifests, synthetic_corpus, tmp_path):
+    method = experiment.split("_whisper_")[0]
+    path = ROOT / "hparams" / f"{experiment}.yaml"
+    if method == "unadapted":
+        assert not trained_tensors(build(path)["whisper"])
+        return
+    parts = TRAINED[method]
+    check_two_steps(path, parts, build, manifests, synthetic_corpus, tmp_path)
+
+
+@pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.split()[1])
+def test_documented_experiments(text, build, manifests, synthetic_corpus, tmp_path):
+    method = re.search(r"experiment: (.+)_whisper_base", text)[1]
+    path = shutil.copytree(ROOT / "hparams", tmp_path / "hparams") / "own.yaml"
+    path.write_text(text)
+    parts = TRAINED_BY_SHOWN[method]
+    check_two_steps(path, parts, build, manifests, synthetic_corpus, tmp_path)
 
 
 @pytest.mark.parametrize("method", sorted(TRAINED))
@@ -150,6 +174,7 @@ def test_sizes_differ_in_the_model_alone(method):
 
 def test_every_experiment_has_a_method_here():
     assert {name.split("_whisper_")[0] for name in EXPERIMENTS} == set(TRAINED)
+    assert len(SHOWN) == len(TRAINED_BY_SHOWN) == 3
 
 
 def test_model_average(monkeypatch, tiny_whisper, synthetic_corpus, tmp_path):
