@@ -150,6 +150,29 @@ STRATEGIES = {"block": block, "interleave": interleave, "greedy": greedy}
 SLICE = re.compile(r"slice:(\d+)")
 
 
+def check_rank(rank: int, number: int) -> None:
+    """Refuse a rank that a weight cannot have.
+
+    Arguments
+    ---------
+    rank : int
+        The rank.
+    number : int
+        Singular values of the weight, p = min(d, k).
+
+    Raises
+    ------
+    ValueError
+        If rank is not an integer in 1 ... p.
+    """
+    is_integer = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
+    if not is_integer or not 1 <= rank <= number:
+        raise ValueError(
+            f"rank must be an integer from 1 to {number} (the number of "
+            f"singular values of this weight), got {rank!r}."
+        )
+
+
 def allocate(
     singular_values: np.ndarray, rank: int, strategy: str = "interleave"
 ) -> list[np.ndarray]:
@@ -190,13 +213,7 @@ def allocate(
             f"Unknown strategy {strategy!r}; expected one of "
             f"{', '.join(STRATEGIES)}, or slice:0, slice:1, ..."
         )
-    number = len(singular_values)
-    is_integer = isinstance(rank, (int, np.integer)) and not isinstance(rank, bool)
-    if not is_integer or not 1 <= rank <= number:
-        raise ValueError(
-            f"rank must be an integer from 1 to {number} (the number of "
-            f"singular values of this weight), got {rank!r}."
-        )
+    check_rank(rank, len(singular_values))
     if part is not None:
         return one_slice(singular_values, rank, int(part[1]))
     return STRATEGIES[strategy](singular_values, rank)

@@ -89,18 +89,26 @@ class PeftAdapters(AdaptationMethod):
         if not isinstance(config_class, type) or not issubclass(
             config_class, self.peft.PeftConfig
         ):
-            known = sorted(n for n in dir(self.peft) if n.endswith("Config"))
+            known = sorted(
+                name
+                for name, value in vars(self.peft).items()
+                if isinstance(value, type) and issubclass(value, self.peft.PeftConfig)
+            )
             raise ValueError(
                 f"PEFT {self.peft.__version__} has no configuration {config!r}; "
                 f"it has {', '.join(known)}."
             )
         self.config_class = config_class
-        self.arguments = dict(settings)
+        start = settings.get("init_lora_weights")
+        if isinstance(start, str):
+            settings["init_lora_weights"] = start.lower()
+        self.arguments = settings
         self.frozen = list(frozen)
         self.row_norm = row_norm
         self.seed = seed
         self.name = config.removesuffix("Config")
         self.settings = {"frozen": self.frozen, "row_norm": row_norm, **settings}
+        # What is not random is the same for all seeds.
         exact = settings.get("init_lora_weights") in ("pissa", "olora")
         self.basis_settings = {**self.settings, **({} if exact else {"seed": seed})}
         if row_norm != "raw" and "*.lora_A.*" not in self.frozen:
@@ -114,7 +122,7 @@ class PeftAdapters(AdaptationMethod):
     def initialisation(self) -> str | None:
         """LoRA's initialisation where it is a named one, without its options."""
         value = self.arguments.get("init_lora_weights")
-        return value.split("_niter_")[0].lower() if isinstance(value, str) else None
+        return value.split("_niter_")[0] if isinstance(value, str) else None
 
     @property
     def needs_data(self) -> bool:
@@ -129,13 +137,13 @@ class PeftAdapters(AdaptationMethod):
                 "EVA changes the rank of each layer from its data, which is not "
                 f"supported here; data-driven are {', '.join(FROM_DATA)}."
             )
-        for data_driven, (name, class_name) in FROM_DATA.items():
-            options = arguments.pop(name, {})
-            if kind == data_driven:
-                from peft.tuners.lora import config as lora_config
-
-                arguments[name] = getattr(lora_config, class_name)(**options)
         try:
+            for data_driven, (name, class_name) in FROM_DATA.items():
+                options = arguments.pop(name, {})
+                if kind == data_driven:
+                    from peft.tuners.lora import config as lora_config
+
+                    arguments[name] = getattr(lora_config, class_name)(**options)
             return self.config_class(
                 target_modules="|".join(re.escape(name) for name in layers) or None,
                 **arguments,
@@ -159,17 +167,13 @@ class PeftAdapters(AdaptationMethod):
         weight (PiSSA, CorDA, OLoRA, LoRA-GA), that adapter. See
         ``AdaptationMethod``.
         """
+        # Shared tensors are named after the first layer that has them.
+        layers = [name for name, _ in model.named_modules() if name in set(layers)]
         self._check_rank(model, layers)
         config = self._make_config(layers)
         with _seeded(self.seed):
-            if self.initialisation == "corda":
-                from peft.tuners.lora.corda import preprocess_corda
-
-                preprocess_corda(model, config, run_model=run)
-            elif self.initialisation == "lora_ga":
-                from peft.tuners.lora import preprocess_loraga
-
-                preprocess_loraga(model, config, train_step=run)
+            if self.needs_data:
+                self._calibrate(model, config, run)
             # Copies of the layers, with what the calibration left on them.
             copies = _copy_layers(model, layers)
             for name in layers:
@@ -178,9 +182,42 @@ class PeftAdapters(AdaptationMethod):
             self._inject(copies, config)
         return Basis(self._collect(model, copies, layers), description)
 
+    def _calibrate(self, model: nn.Module, config, run) -> None:
+        """Let PEFT see the layers' inputs or gradients on calibration data."""
+        from peft.tuners.lora import preprocess_loraga
+        from peft.tuners.lora.corda import preprocess_corda
+
+        if run is None:
+            raise ValueError(
+                f"{self.initialisation} needs data: expected run, got None."
+            )
+        was_training = model.training
+        try:
+            if self.initialisation == "corda":
+                preprocess_corda(model, config, run_model=run)
+            else:
+                preprocess_loraga(model, config, train_step=run)
+        except (ZeroDivisionError, AttributeError) as error:
+            raise ValueError(
+                f"{self.initialisation}: the calibration data reached none of a "
+                f"layer's inputs or gradients ({error}). Is there any?"
+            ) from error
+        finally:
+            model.train(was_training)
+        if self.initialisation == "lora_ga":
+            for name, module in model.named_modules():
+                found = hasattr(module, "_peft_loraga_grad")
+                if re.fullmatch(config.target_modules, name) and not found:
+                    raise ValueError(
+                        f"lora_ga: calibration gave layer {name} no gradient. "
+                        "Does run call backward on a loss of the whole model?"
+                    )
+
     def _check_rank(self, model: nn.Module, layers: list[str]) -> None:
         """Refuse a rank that a layer has not enough components for."""
-        number = COMPONENTS.get(self.initialisation, 0) * self.config.r
+        if self.initialisation not in COMPONENTS:
+            return
+        number = COMPONENTS[self.initialisation] * self.config.r
         for name in layers:
             shape = tuple(model.get_submodule(name).weight.shape)
             if number > min(shape):
@@ -196,7 +233,7 @@ class PeftAdapters(AdaptationMethod):
         try:
             # Not inject_adapter_in_model: it refuses methods with shared state.
             return tuner_class(model, config, ADAPTER, low_cpu_mem_usage=on_meta)
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"PEFT cannot put {self.config_class.__name__} into these layers: "
                 f"{error}"

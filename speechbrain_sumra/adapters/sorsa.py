@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from speechbrain_sumra.allocation import check_rank
 from speechbrain_sumra.basis import singular_triplets
 
 
@@ -107,12 +108,7 @@ class SORSA(nn.Module):
         ValueError
             If rank is not in that range, or the weight is damaged.
         """
-        limit = min(weight.shape)
-        if not 1 <= rank <= limit:
-            raise ValueError(
-                f"rank must be an integer from 1 to {limit} (the number of "
-                f"singular values of this weight), got {rank!r}."
-            )
+        check_rank(rank, min(weight.shape))
         if weight.is_meta:
             out_features, in_features = weight.shape
             left, right = (

@@ -25,12 +25,12 @@ def run_here(monkeypatch, method="sumra", **settings):
     return train.main([*arguments, "--noprogressbar", "--device=cpu"])
 
 
-def run_command(arguments, launcher=(sys.executable,), cwd=ROOT):
+def run_command(arguments, launcher=(sys.executable,), cwd=ROOT, python_path=""):
     """Run the recipe in a process of its own."""
     return subprocess.run(
         [*launcher, str(TRAIN), *arguments, "--noprogressbar", "--device=cpu"],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(python_path)},
         capture_output=True,
         text=True,
         timeout=600,

@@ -154,16 +154,19 @@ def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
     assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16) + 16
 
 
-def test_two_processes_train_together(settings):
+@pytest.mark.parametrize("method", ["sumra", "corda"])
+def test_two_processes_train_together(settings, method):
     launcher = (
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         "--nproc_per_node=2",
     )
-    arguments = command(**settings, number_of_epochs=4, distributed_backend="gloo")
+    settings.update(number_of_epochs=4, distributed_backend="gloo")
+    arguments = command(method, **settings)
     done = run_command(arguments, launcher)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = read_json(settings["output_folder"] / "summary.json")
-    assert summary["trained_parameters"] == 2 * 4 * (8 * 16 + 32 + 16) + 15 * 16
+    matrices = {"sumra": 1, "corda": 2}[method]  # of each layer, of equal sizes
+    assert summary["trained_parameters"] == matrices * 2 * 4 * 176 + 15 * 16
     losses = [record["train_loss"] for record in summary["validations"]]
     assert len(losses) == 12 and all(0 < loss < 100 for loss in losses)
     assert losses[-1] < losses[0]
@@ -193,8 +196,20 @@ def test_bad_settings_are_refused(monkeypatch, settings, wrong, message):
         run_here(monkeypatch, **{**settings, **wrong})
 
 
-def test_an_error_is_one_line(settings):
-    done = run_command(command(**{**settings, "rank": 17}))
+@pytest.mark.parametrize(
+    "method, changes, message",
+    [
+        ("sumra", {"rank": 17}, "from 1 to 16"),
+        ("pissa", {"rank": 17}, "needs 17 components"),
+        ("vera", {"lora_plus_ratio": 16}, "train two matrices"),
+        ("lora", {"without_peft": True}, "pip install 'speechbrain-sumra[baselines]'"),
+    ],
+)
+def test_an_error_is_one_line(settings, tmp_path, method, changes, message):
+    if changes.pop("without_peft", False):
+        (tmp_path / "peft.py").write_text("raise ImportError('no PEFT here')\n")
+    arguments = command(method, **{**settings, **changes})
+    done = run_command(arguments, python_path=tmp_path)
     assert done.returncode == 1
-    assert "from 1 to 16" in done.stderr.strip().splitlines()[-1]
+    assert message in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
