@@ -1,5 +1,9 @@
 """SpeechBrain's Whisper with per-utterance features and any language."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from speechbrain.integrations.huggingface.whisper import (
     N_SAMPLES,
@@ -20,6 +24,10 @@ from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
+
+ENCODER_CONTEXTS = ("full", "clip")
+SAMPLES_PER_STATE = 320  # 20 ms
+CLIP_MARGIN = 0.5  # seconds of silence after an utterance
 
 
 class Whisper(SpeechBrainWhisper):
@@ -51,13 +59,17 @@ class Whisper(SpeechBrainWhisper):
         "transcribe" or "translate".
     freeze_encoder : bool
         Run the encoder without gradients. Default: True.
+    encoder_context : str
+        What the encoder reads: "full", always 30 s as Whisper was trained
+        (silence after the speech), or "clip", the utterance and
+        ``CLIP_MARGIN`` of silence, which is less work.
     **kwargs
         Further arguments of the parent class.
 
     Raises
     ------
     ValueError
-        If the language is not one of the accepted values.
+        If language or encoder_context is not one of the accepted values.
     """
 
     def __init__(
@@ -68,9 +80,16 @@ class Whisper(SpeechBrainWhisper):
         locale: str | None = None,
         task: str = "transcribe",
         freeze_encoder: bool = True,
+        encoder_context: str = "full",
         **kwargs,
     ):
+        if encoder_context not in ENCODER_CONTEXTS:
+            raise ValueError(
+                f"Unknown encoder_context {encoder_context!r}; expected one of "
+                f"{', '.join(ENCODER_CONTEXTS)}."
+            )
         self.source = str(source)
+        self.encoder_context = encoder_context
         super().__init__(
             str(fetch_whisper(self.source, save_path)),
             str(save_path),
@@ -82,6 +101,11 @@ class Whisper(SpeechBrainWhisper):
         self.base_fingerprint = fingerprint_weights(self.model)
         if not self.encoder_only:
             self._set_language(language, locale)
+            self._states_mask = None
+            for layer in self.model.decoder.layers:
+                layer.encoder_attn.register_forward_pre_hook(
+                    self._mask_states, with_kwargs=True
+                )
 
     def _set_language(self, language: str, locale: str | None) -> None:
         """Give the tokenizer, and the model if need be, the language token."""
@@ -244,18 +268,64 @@ class Whisper(SpeechBrainWhisper):
         Returns
         -------
         torch.Tensor
-            States, shape (batch, 1500, width).
+            States, shape (batch, frames, width): 1500 frames, or with
+            ``encoder_context="clip"`` as many as ``count_states`` says.
         """
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
-            return self.forward_encoder(self._get_mel(wav))
+            if self.encoder_context == "full":
+                return self.forward_encoder(self._get_mel(wav))
+            length = self.count_states(wav.shape[1]) * SAMPLES_PER_STATE
+            mel = self.log_mel_spectrogram(self.pad_or_trim(wav, length))
+            return self._encode_part(mel)
+
+    def count_states(self, samples: int) -> int:
+        """Encoder states of an utterance of so many samples.
+
+        Example
+        -------
+        >>> from types import SimpleNamespace
+        >>> Whisper.count_states(SimpleNamespace(encoder_context="clip"), 16000)
+        75
+        """
+        if self.encoder_context == "full":
+            return N_SAMPLES // SAMPLES_PER_STATE
+        with_margin = samples + int(CLIP_MARGIN * SAMPLE_RATE)
+        return math.ceil(min(with_margin, N_SAMPLES) / SAMPLES_PER_STATE)
+
+    def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
+        """The encoder on less than 30 s, which its own forward refuses."""
+        encoder = self.model.encoder
+        hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+        return encoder.layer_norm(hidden)
+
+    @contextmanager
+    def _attending(self, lengths: torch.Tensor | None, total: int) -> Iterator[None]:
+        """Let the decoder attend to each utterance's own states alone."""
+        if lengths is not None and not bool((lengths == total).all()):
+            frames = torch.arange(total, device=lengths.device)
+            self._states_mask = (frames < lengths[:, None])[:, None, None]
+        try:
+            yield
+        finally:
+            self._states_mask = None
+
+    def _mask_states(self, module, args, kwargs):
+        """Transformers' decoder passes no mask on to its cross-attention."""
+        if self._states_mask is not None:
+            kwargs = {**kwargs, "attention_mask": self._states_mask}
+        return args, kwargs
 
     def forward(
         self,
         wav: torch.Tensor | None,
         decoder_input_ids: torch.Tensor | None = None,
         encoder_states: torch.Tensor | None = None,
+        state_lengths: torch.Tensor | None = None,
     ):
         """One pass of encoder and decoder, or of the decoder alone.
 
@@ -268,11 +338,14 @@ class Whisper(SpeechBrainWhisper):
             Prompt and text tokens, shape (batch, tokens).
         encoder_states : torch.Tensor
             What ``encode`` returned earlier for these waveforms.
+        state_lengths : torch.Tensor
+            How many of the states belong to each utterance, shape (batch,);
+            the others are padding. Default: all.
 
         Returns
         -------
         encoder_states : torch.Tensor
-            Shape (batch, 1500, width).
+            Shape (batch, frames, width).
         logits : torch.Tensor
             Shape (batch, tokens, vocabulary); not with ``encoder_only``.
         attention : torch.Tensor
@@ -285,7 +358,10 @@ class Whisper(SpeechBrainWhisper):
             return encoder_states
         last = encoder_states[-1] if self.output_all_hiddens else encoder_states
         # A cache of keys and values is only of use in decoding.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze),
+            self._attending(state_lengths, last.shape[1]),
+        ):
             logits, attention, _ = self.forward_decoder(
                 last, decoder_input_ids, use_cache=False
             )

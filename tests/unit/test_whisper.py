@@ -6,6 +6,7 @@ import torch
 from speechbrain.decoders.seq2seq import S2SWhisperGreedySearcher
 from transformers import WhisperFeatureExtractor
 
+from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.data import read_audio
 from speechbrain_sumra.whisper import Whisper
@@ -133,7 +134,7 @@ def test_new_language_starts_as_the_mean_and_alone_is_trained(whisper, tmp_path)
     assert len(base.language_tokens) == 99
     torch.testing.assert_close(table.new_token.weight[0], languages.mean(dim=0))
 
-    model = AdaptedWhisper(base, rank=2, basis_folder=tmp_path / "basis")
+    model = AdaptedWhisper(base, SumRA, {"rank": 2}, tmp_path / "basis")
     _, logits, _ = model(torch.randn(1, 16000), torch.tensor([base.prompt]))
     assert logits.shape[-1] == table.num_embeddings  # it is read, never written
     logits.sum().backward()
