@@ -30,7 +30,7 @@ class ASR(sb.Brain):
     references and hypotheses alike.
 
     It needs, beside what every ``Brain`` does, these hparams: ``whisper``,
-    ``searcher``, ``encoder_states``, ``lr_annealing``, ``history``,
+    ``searcher``, ``encoder_states``, ``augmentation``, ``lr_annealing``, ``history``,
     ``train_loggers``, ``wer_computer``, ``cer_computer``,
     ``validations_per_epoch``, ``number_of_validations``, ``lr``,
     ``lora_plus_ratio`` and ``output_folder``.
@@ -44,15 +44,15 @@ class ASR(sb.Brain):
     def compute_forward(self, batch, stage):
         """Logits (batch, tokens, vocabulary) and, unless training, hypotheses."""
         batch = batch.to(self.device)
-        wavs, wav_lens = batch.sig
-        states = self.hparams.encoder_states(
-            batch.wav, wavs, wav_lens, self.whisper.encode
-        )
+        augment = self.hparams.augmentation if stage == sb.Stage.TRAIN else None
+        states, lengths = self.hparams.encoder_states(batch.wav, self.whisper, augment)
         tokens, _ = batch.tokens_bos
-        _, logits, _ = self.modules.whisper(None, tokens, encoder_states=states)
+        _, logits, _ = self.modules.whisper(
+            None, tokens, encoder_states=states, state_lengths=lengths
+        )
         hypotheses = None
         if stage != sb.Stage.TRAIN:
-            hypotheses, *_ = self.hparams.searcher(states, wav_lens)
+            hypotheses = self.hparams.searcher(states, lengths)
         return logits, hypotheses
 
     def compute_objectives(self, predictions, batch, stage):

@@ -114,11 +114,12 @@ def read_audio(path: str, sample_rate: int = 16000) -> torch.Tensor:
 def load_datasets(
     manifests: dict[str, str], data_folder: str, whisper: Whisper
 ) -> tuple[dict[str, DynamicItemDataset], dict[str, dict[str, int]]]:
-    """The datasets of some splits, with audio and token pipelines.
+    """The datasets of some splits, with their tokens.
 
-    Items have ``id``, ``wav`` (the path), ``sig`` (16 kHz audio),
-    ``tokens_bos`` (decoder input: prompt and text), ``tokens_eos`` (targets:
-    ignored within the prompt, then text and end) and ``wrd`` (the reference).
+    Items have ``id``, ``wav`` (the path: audio is read where its encoder states
+    are not at hand), ``tokens_bos`` (decoder input: prompt and text),
+    ``tokens_eos`` (targets: ignored within the prompt, then text and end) and
+    ``wrd`` (the reference).
 
     Utterances that cannot be trained on or scored are left out and counted:
     those over 30 s, those whose transcript is longer than the decoder, and
@@ -153,11 +154,6 @@ def load_datasets(
         # Whisper's own transcripts start with a space; without it, the first
         # word of a sentence would be made of other tokens than all others.
         return tokenizer.encode(f" {text}", add_special_tokens=False)
-
-    @takes("wav")
-    @provides("sig")
-    def audio_pipeline(wav):
-        return read_audio(wav, whisper.sampling_rate)
 
     @takes("wrd")
     @provides("tokens_bos", "tokens_eos")
@@ -195,10 +191,9 @@ def load_datasets(
         datasets[split] = DynamicItemDataset({name: kept[name] for name in by_duration})
         dropped[split] = reasons
 
-    add_dynamic_item(list(datasets.values()), audio_pipeline)
     add_dynamic_item(list(datasets.values()), text_pipeline)
     set_output_keys(
         list(datasets.values()),
-        ["id", "wav", "sig", "tokens_bos", "tokens_eos", "wrd"],
+        ["id", "wav", "tokens_bos", "tokens_eos", "wrd"],
     )
     return datasets, dropped

@@ -1,98 +1,233 @@
 """Encoder states of utterances, computed once and read many times.
 
 The encoder is frozen, so an utterance has the same states in every epoch,
-validation and test.
+validation and test, and with every method, rank and seed.
 """
 
+import hashlib
+import os
+import shutil
+import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from speechbrain.utils.logger import get_logger
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_sumra.data import read_audio
+from speechbrain_sumra.files import replacing
+from speechbrain_sumra.whisper import Whisper
 
 logger = get_logger(__name__)
 
+MODES = ("off", "ram", "disk")
+FORMAT = "float16-1"  # changes when stored states are no longer what they were
+
 
 class EncoderStates:
-    """Encoder states kept in memory as float16, up to a limit.
+    """Encoder states kept as float16, in memory or on disk.
 
-    Every utterance is encoded by itself and rounded to float16 whether or
-    not there is room to keep it, so what the decoder sees depends neither on
-    the batch nor on the limit.
+    Every utterance is encoded by itself and rounded to float16 whether or not
+    it is kept, so what the decoder sees depends neither on the batch nor on
+    the cache.  On disk there is one memory-mapped file an utterance, named by
+    the base model, the encoder's settings and the content of the audio file.
+    It appears whole or not at all, so any number of processes can read and
+    write, and a killed run leaves a usable cache.
 
     Arguments
     ---------
+    mode : str
+        "disk" (default), "ram" (lost with the process) or "off" (encode each
+        time).
+    folder : str or Path
+        Where states are kept on disk.
     max_gigabytes : float
-        Memory for the states. One utterance takes 1500 x width x 2 bytes:
-        1.5 MB for whisper-base, 2.3 MB for small, 3.8 MB for large. Beyond
-        the limit utterances are encoded each time they are met. 0 keeps
-        nothing.
+        Limit of what is kept. An utterance takes frames x width x 2 bytes,
+        with 50 frames a second: 51 kB a second for whisper-base, 77 kB for
+        small, 128 kB for large; with the full encoder context always 30 s.
+
+    Raises
+    ------
+    ValueError
+        If the mode is not one of these.
 
     Example
     -------
-    >>> calls = []
-    >>> def encode(wav):
-    ...     calls.append(wav.shape)
-    ...     return wav.reshape(1, 2, 2)
-    >>> states = EncoderStates(max_gigabytes=1)
-    >>> wavs, lengths = torch.rand(1, 4), torch.ones(1)
-    >>> first = states(["a"], wavs, lengths, encode)
-    >>> second = states(["a"], wavs, lengths, encode)
-    >>> bool((first == second).all()), len(calls)
-    (True, 1)
+    >>> EncoderStates("disc")
+    Traceback (most recent call last):
+        ...
+    ValueError: Unknown feature cache 'disc'; expected one of off, ram, disk.
     """
 
-    def __init__(self, max_gigabytes: float = 8.0):
+    def __init__(
+        self,
+        mode: str = "disk",
+        folder: str | Path = "features",
+        max_gigabytes: float = 50.0,
+    ):
+        if mode not in MODES:
+            raise ValueError(
+                f"Unknown feature cache {mode!r}; expected one of {', '.join(MODES)}."
+            )
+        self.mode = mode
+        self.folder = Path(folder)
         self.max_bytes = int(max_gigabytes * 1e9)
         self.nbytes = 0
-        self._states: dict[str, torch.Tensor] = {}
-        self._full = max_gigabytes <= 0
+        self._memory: dict[str, torch.Tensor] = {}
 
-    def __call__(
-        self,
-        keys: Sequence[str],
-        wavs: torch.Tensor,
-        wav_lens: torch.Tensor,
-        encode: Callable[[torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor:
-        """States of a batch, from memory where they are kept.
+    def plan(self, whisper: Whisper, seconds: Sequence[float]) -> None:
+        """Say how much room the states will take; go without if there is none.
 
         Arguments
         ---------
-        keys : sequence of str
-            What identifies each utterance, e.g. the path of its audio.
-        wavs : torch.Tensor
-            Waveforms, shape (batch, samples).
-        wav_lens : torch.Tensor
-            Relative lengths, shape (batch,), as SpeechBrain has them.
-        encode : callable
-            Waveforms (1, samples) -> states (1, frames, width).
+        whisper : Whisper
+            The model that encodes.
+        seconds : sequence of float
+            Duration of each utterance.
+        """
+        if self.mode == "off":
+            logger.info("Encoder states are computed each time (feature_cache: off).")
+            return
+        width = whisper.config.d_model
+        rate = whisper.sampling_rate
+        states = sum(whisper.count_states(int(duration * rate)) for duration in seconds)
+        needed = states * width * 2
+        place, there, free = "memory", 0, self.max_bytes
+        if self.mode == "disk":
+            folder = self._folder_of(whisper)
+            folder.mkdir(parents=True, exist_ok=True)
+            place = str(folder)
+            there = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
+            free = shutil.disk_usage(folder).free
+        logger.info(
+            "Encoder states: about %.2f GB for %d utterances, in %s (%.2f GB there).",
+            needed / 1e9,
+            len(seconds),
+            place,
+            there / 1e9,
+        )
+        room = min(self.max_bytes, free + there)
+        if needed > room:
+            logger.warning(
+                "There is room for %.2f GB of encoder states (limit "
+                "--feature_cache_gb %.1f, free %.2f GB): they are computed each "
+                "time, which is slower. Make room, raise the limit, or choose "
+                "another --feature_folder.",
+                room / 1e9,
+                self.max_bytes / 1e9,
+                free / 1e9,
+            )
+            self.mode = "off"
+
+    def __call__(
+        self,
+        paths: Sequence[str],
+        whisper: Whisper,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States of a batch, kept ones where there are some.
+
+        Arguments
+        ---------
+        paths : sequence of str
+            Audio files.
+        whisper : Whisper
+            The model that encodes.
+        augment : callable
+            Changes a waveform (1, samples) at random; nothing is kept then.
 
         Returns
         -------
-        torch.Tensor
-            States, shape (batch, frames, width), float32.
+        states : torch.Tensor
+            Shape (batch, frames, width), float32, padded with zeros.
+        lengths : torch.Tensor
+            Frames of each utterance, shape (batch,).
         """
-        samples = (wav_lens * wavs.shape[1]).round().int().tolist()
-        states = [
-            self._states_of(key, wav[None, :length], encode)
-            for key, wav, length in zip(keys, wavs, samples, strict=True)
-        ]
-        return torch.cat([state.float() for state in states])
+        device = next(whisper.parameters()).device
+        states = [self._states_of(path, whisper, augment).to(device) for path in paths]
+        lengths = torch.tensor([len(state) for state in states], device=device)
+        return pad_sequence(states, batch_first=True).float(), lengths
 
-    def _states_of(self, key, wav, encode):
-        if key in self._states:
-            return self._states[key].to(wav.device)
-        states = encode(wav).to(torch.float16)
-        if self.nbytes + states.nbytes <= self.max_bytes:
-            self._states[key] = states.cpu()
+    def _states_of(self, path, whisper, augment):
+        if augment is not None or self.mode == "off":
+            return _encode(path, whisper, augment)
+        key = _content_key(path)
+        if self.mode == "ram":
+            return self._from_memory(key, path, whisper)
+        return self._from_disk(key, path, whisper)
+
+    def _from_memory(self, key, path, whisper):
+        if key not in self._memory:
+            states = _encode(path, whisper).cpu()
+            if self.nbytes + states.nbytes > self.max_bytes:
+                return states
+            self._memory[key] = states
             self.nbytes += states.nbytes
-        elif not self._full:
-            self._full = True
+        return self._memory[key]
+
+    def _from_disk(self, key, path, whisper):
+        file = self._folder_of(whisper) / key[:2] / f"{key}.safetensors"
+        if file.exists():
+            try:
+                return _read(file)
+            except (SafetensorError, OSError, ValueError) as error:
+                logger.warning("%s is damaged (%s); computed again.", file, error)
+        states = _encode(path, whisper)
+        try:
+            _write(file, states.cpu())
+        except OSError as error:
             logger.warning(
-                "The memory for encoder states (%.1f GB) is full after %d "
-                "utterances; the others are encoded each time. Set "
-                "--feature_cache_gb higher if the machine has more memory.",
-                self.max_bytes / 1e9,
-                len(self._states),
+                "Encoder states cannot be kept (%s): they are computed each time "
+                "from here on. Make room, or choose another --feature_folder.",
+                error,
             )
+            self.mode = "off"
         return states
+
+    def _folder_of(self, whisper: Whisper) -> Path:
+        """Where states of this model and these settings are."""
+        return self.folder / (
+            f"{whisper.base_fingerprint[:16]}_{whisper.encoder_settings}_{FORMAT}"
+        )
+
+
+def _encode(path, whisper, augment=None):
+    device = next(whisper.parameters()).device
+    wav = read_audio(path, whisper.sampling_rate)[None].to(device)
+    if augment is not None:
+        wav = augment(wav)
+    # Not in the precision of whichever stage asks first.
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        return whisper.encode(wav)[0].to(torch.float16)
+
+
+def _write(file: Path, states: torch.Tensor) -> None:
+    states = states.contiguous()
+    checksum = str(zlib.crc32(states.numpy()))
+    with replacing(file) as partial:
+        partial.write_bytes(save({"states": states}, {"crc32": checksum}))
+
+
+def _read(file: Path) -> torch.Tensor:
+    with safe_open(file, framework="pt") as opened:
+        states = opened.get_tensor("states")
+        expected = (opened.metadata() or {}).get("crc32")
+    if str(zlib.crc32(states.numpy())) != expected:
+        raise ValueError("its checksum is wrong")
+    return states
+
+
+def _content_key(path: str) -> str:
+    """SHA-256 of an audio file; read again only if the file has changed."""
+    status = os.stat(path)
+    return _hash(str(path), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash(path: str, size: int, modified: int) -> str:
+    del size, modified
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -294,6 +294,11 @@ class Whisper(SpeechBrainWhisper):
         with_margin = samples + int(CLIP_MARGIN * SAMPLE_RATE)
         return math.ceil(min(with_margin, N_SAMPLES) / SAMPLES_PER_STATE)
 
+    @property
+    def encoder_settings(self) -> str:
+        """What encoder states depend on, beside the model and the audio."""
+        return "full" if self.encoder_context == "full" else f"clip{CLIP_MARGIN}"
+
     def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
         """The encoder on less than 30 s, which its own forward refuses."""
         encoder = self.model.encoder
@@ -366,6 +371,44 @@ class Whisper(SpeechBrainWhisper):
                 last, decoder_input_ids, use_cache=False
             )
         return encoder_states, logits, attention
+
+    def next_logits(
+        self,
+        encoder_states: torch.Tensor,
+        tokens: torch.Tensor,
+        cache=None,
+        state_lengths: torch.Tensor | None = None,
+    ):
+        """Logits of the token that follows, in decoding token by token.
+
+        Arguments
+        ---------
+        encoder_states : torch.Tensor
+            Shape (batch, frames, width).
+        tokens : torch.Tensor
+            What follows after the tokens in the cache, shape (batch, new tokens).
+        cache : transformers.EncoderDecoderCache
+            Keys and values of earlier tokens, as returned here; None at first.
+        state_lengths : torch.Tensor
+            As for ``forward``.
+
+        Returns
+        -------
+        logits : torch.Tensor
+            Shape (batch, vocabulary), float32.
+        cache : transformers.EncoderDecoderCache
+            With the keys and values of ``tokens`` added.
+        """
+        with self._attending(state_lengths, encoder_states.shape[1]):
+            output = self.model.decoder(
+                input_ids=tokens,
+                encoder_hidden_states=encoder_states,
+                past_key_values=cache,
+                use_cache=True,
+            )
+        last = output.last_hidden_state[:, -1]
+        logits = F.linear(last, self.model.decoder.embed_tokens.weight.to(last.dtype))
+        return logits.float(), output.past_key_values
 
 
 class ExtendedEmbedding(nn.Embedding):

@@ -60,7 +60,9 @@ PLACES = (
     "durations_file",
     "num_workers",
     "test_batch_size",
+    "feature_cache",
     "feature_cache_gb",
+    "feature_folder",
     "skip_prep",
     "train_loader_kwargs",
     "test_loader_kwargs",
@@ -184,6 +186,12 @@ def run_experiment(
         datasets, dropped = load_datasets(
             manifests, hparams["data_folder"], hparams["whisper_pretrained"]
         )
+        seconds = [
+            item["duration"]
+            for data in datasets.values()
+            for item in data.data.values()
+        ]
+        hparams["encoder_states"].plan(hparams["whisper_pretrained"], seconds)
 
     brain = ASR(
         modules=hparams["modules"],

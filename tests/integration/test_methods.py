@@ -73,7 +73,7 @@ def build(tiny_whisper, tmp_path):
             "number_of_epochs": 1,
             "validations_per_epoch": 1,
             "batch_size": 6,
-            "max_decode_ratio": 0.005,
+            "max_tokens": 7,
             "num_workers": 0,
             "models_to_average": 1,
         }
@@ -189,7 +189,7 @@ def test_model_average(monkeypatch, tiny_whisper, synthetic_corpus, tmp_path):
         models_to_average=2,
         number_of_epochs=1,
         validations_per_epoch=1,
-        max_decode_ratio=0.005,
+        max_tokens=7,
     )
     assert summary["adapter"]["rank"] == 6
     assert summary["adapter"]["strategy"] == "slice:0"

@@ -15,7 +15,7 @@ def settings(whisper_base, tmp_path):
         "output_folder": tmp_path / "run",
         "number_of_epochs": 1,
         "validations_per_epoch": 1,
-        "max_decode_ratio": 0.03,
+        "max_tokens": 45,
         "num_workers": 0,
     }
 

@@ -32,7 +32,7 @@ def settings(tiny_whisper, synthetic_corpus, tmp_path):
         "rank": 4,
         "lr": 0.01,
         "validations_per_epoch": 3,
-        "max_decode_ratio": 0.01,
+        "max_tokens": 15,
         "num_workers": 0,
     }
 

@@ -13,6 +13,12 @@ from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.whisper import Whisper
 
 
+def encode(whisper):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return whisper.encode(torch.randn(1, 1600)), torch.tensor([1500])
+
+
 class Batch(SimpleNamespace):
     """What the loss needs of a batch."""
 
@@ -30,7 +36,8 @@ def brain(tiny_whisper, tmp_path):
             "whisper": model,
             "lr": 0.1,
             "lora_plus_ratio": lora_plus_ratio,
-            "encoder_states": lambda keys, wavs, lengths, encode: encode(wavs),
+            "encoder_states": lambda paths, whisper, augment: encode(whisper),
+            "augmentation": None,
         }
         return ASR(
             modules={"whisper": model},
@@ -49,7 +56,6 @@ def batch():
     prompt = [50258, 50359, 50363]
     return Batch(
         wav=["a"],
-        sig=(torch.randn(1, 1600), torch.ones(1)),
         tokens_bos=(torch.tensor([prompt + [400, 500]]), torch.ones(1)),
         tokens_eos=(torch.tensor([[-100, -100, 400, 500, 50257]]), torch.ones(1)),
     )

@@ -74,7 +74,6 @@ def test_targets_are_the_text_and_the_end(manifest, tiny_whisper, tmp_path):
     text = whisper.tokenizer.encode(" Saluton mondo.", add_special_tokens=False)
     assert item["tokens_bos"].tolist() == whisper.prompt + text
     assert item["tokens_eos"].tolist() == [IGNORED] * 3 + text + [whisper.eos]
-    assert item["sig"].shape == (16000,) and item["wrd"] == "Saluton mondo."
 
 
 def test_what_cannot_be_scored_is_left_out_and_counted(

@@ -1,49 +1,169 @@
-"""Kept encoder states equal computed ones, whatever the batch or the limit."""
+"""Kept encoder states equal computed ones, whatever the batch, mode or fault."""
 
+import errno
+import logging
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
-from speechbrain_sumra.features import EncoderStates
+from speechbrain_sumra import features
+from speechbrain_sumra.features import MODES, EncoderStates
 from speechbrain_sumra.whisper import Whisper
 
 
-class Counting:
-    def __init__(self, whisper):
-        self.whisper, self.calls = whisper, 0
-
-    def __call__(self, wav):
-        self.calls += 1
-        with torch.no_grad():
-            return self.whisper.encode(wav)
-
-
-def test_kept_states_equal_computed_ones(tiny_whisper, tmp_path):
-    encode = Counting(Whisper(tiny_whisper, tmp_path))
-    wavs = torch.randn(3, 16000)
-    lengths = torch.tensor([1.0, 0.5, 0.75])
-    keys = ["a", "b", "c"]
-
-    keeping, forgetting = EncoderStates(1.0), EncoderStates(0.0)
-    first = keeping(keys, wavs, lengths, encode)
-    again = keeping(keys, wavs, lengths, encode)
-    assert encode.calls == 3
-    recomputed = forgetting(keys, wavs, lengths, encode)
-    assert encode.calls == 6 and forgetting.nbytes == 0
-    assert torch.equal(first, again) and torch.equal(first, recomputed)
-
-    alone = EncoderStates(1.0)(["b"], wavs[1:2, :8000], torch.ones(1), encode)
-    assert torch.equal(alone[0], first[1])
+@pytest.fixture
+def clips(tmp_path):
+    """Three audio files of 1, 0.5 and 0.75 s."""
+    torch.manual_seed(0)
+    paths = []
+    for number, samples in enumerate((16000, 8000, 12000)):
+        paths.append(str(tmp_path / f"{number}.wav"))
+        soundfile.write(paths[-1], torch.randn(samples).numpy() / 10, 16000)
+    return paths
 
 
-def test_the_limit_is_kept():
-    states = EncoderStates(max_gigabytes=20e-9)  # room for two of 8 bytes
-    calls = []
+@pytest.fixture(params=["full", "clip"])
+def whisper(request, tiny_whisper, tmp_path):
+    return Whisper(tiny_whisper, tmp_path, encoder_context=request.param)
 
-    def encode(wav):
-        calls.append(1)
-        return wav.reshape(1, 2, 2)
 
-    wavs = torch.rand(4, 4)
-    for _ in range(2):
-        states(list("abcd"), wavs, torch.ones(4), encode)
-    assert states.nbytes == 16
-    assert len(calls) == 4 + 2
+@pytest.fixture
+def encoded(monkeypatch):
+    """The files that were encoded."""
+    calls, encode = [], features._encode
+    monkeypatch.setattr(
+        features,
+        "_encode",
+        lambda path, *others: calls.append(path) or encode(path, *others),
+    )
+    return calls
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_give_the_same_states(clips, whisper, tmp_path, encoded, mode):
+    states = EncoderStates(mode, tmp_path / "features")
+    first, lengths = states(clips, whisper)
+    again, _ = states(clips, whisper)
+    assert len(encoded) == (6 if mode == "off" else 3)
+    expected, _ = EncoderStates("off")(clips, whisper)
+    assert torch.equal(first, again) and torch.equal(first, expected)
+    counts = [whisper.count_states(n) for n in (16000, 8000, 12000)]
+    assert lengths.tolist() == counts and first.shape[1] == max(counts)
+
+    alone, _ = states([clips[1]], whisper)
+    assert torch.equal(alone[0], first[1, : counts[1]])
+    assert not first[1, counts[1] :].any()
+
+
+def test_states_on_disk_outlive_the_process(clips, whisper, tmp_path, encoded):
+    EncoderStates("disk", tmp_path / "features")(clips, whisper)
+    EncoderStates("disk", tmp_path / "features")(clips, whisper)
+    assert len(encoded) == 3
+
+
+def test_content_settings_and_base_model_are_the_key(
+    clips, tiny_whisper, tmp_path, encoded
+):
+    states = EncoderStates("disk", tmp_path / "features")
+    full = Whisper(tiny_whisper, tmp_path)
+    states(clips[:1], full)
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes((tmp_path / "0.wav").read_bytes())
+    states([str(copy)], full)
+    assert len(encoded) == 1  # the same audio by another name
+
+    states(clips[:1], Whisper(tiny_whisper, tmp_path, encoder_context="clip"))
+    assert len(encoded) == 2
+    full.base_fingerprint = "0" * 64
+    states(clips[:1], full)
+    assert len(encoded) == 3
+    copy.write_bytes((tmp_path / "1.wav").read_bytes())
+    states([str(copy)], full)
+    assert len(encoded) == 4
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        lambda file: file.write_bytes(file.read_bytes()[:-10]),
+        lambda file: file.write_bytes(b""),
+        lambda file: save_file(load_file(file), file),
+        lambda file: save_file({"other": torch.ones(1)}, file),
+    ],
+)
+def test_damaged_files_are_computed_again(
+    clips, whisper, tmp_path, encoded, caplog, damage
+):
+    states = EncoderStates("disk", tmp_path / "features")
+    expected, _ = states(clips, whisper)
+    for file in (tmp_path / "features").rglob("*.safetensors"):
+        damage(file)
+    with caplog.at_level(logging.WARNING):
+        again, _ = states(clips, whisper)
+    assert torch.equal(again, expected) and len(encoded) == 6
+    assert "computed again" in caplog.text
+    states(clips, whisper)
+    assert len(encoded) == 6
+
+
+def test_a_full_disk_is_said_and_survived(
+    clips, whisper, tmp_path, monkeypatch, caplog
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features, "_write", full)
+    states = EncoderStates("disk", tmp_path / "features")
+    with caplog.at_level(logging.WARNING):
+        found, _ = states(clips, whisper)
+    assert torch.equal(found, EncoderStates("off")(clips, whisper)[0])
+    assert states.mode == "off" and "No space left" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_without_room_nothing_is_kept(clips, whisper, tmp_path, mode, caplog):
+    states = EncoderStates(mode, tmp_path / "features", max_gigabytes=1e-6)
+    with caplog.at_level(logging.INFO):
+        states.plan(whisper, [1.0, 0.5, 0.75])
+    assert states.mode == "off"
+    assert "about 0.00 GB for 3 utterances" in caplog.text
+    assert "--feature_cache_gb" in caplog.text
+
+
+def test_with_room_it_is_kept(whisper, tmp_path):
+    states = EncoderStates("disk", tmp_path / "features", max_gigabytes=1)
+    states.plan(whisper, [1.0, 0.5, 0.75])
+    assert states.mode == "disk"
+
+
+def test_augmented_states_are_not_kept(clips, whisper, tmp_path, encoded):
+    states = EncoderStates("disk", tmp_path / "features")
+    plain, _ = states(clips, whisper)
+    quiet, _ = states(clips, whisper, lambda wav: wav * 0.5)
+    assert len(encoded) == 6 and not torch.equal(plain, quiet)
+    assert torch.equal(states(clips, whisper)[0], plain)
+
+
+def fill(arguments):
+    source, folder, paths = arguments
+    torch.set_num_threads(1)
+    whisper = Whisper(source, folder)
+    return EncoderStates("disk", folder / "features")(paths, whisper)[0].sum().item()
+
+
+def test_processes_share_a_folder(clips, tiny_whisper, tmp_path):
+    with ProcessPoolExecutor(2) as pool:
+        sums = list(pool.map(fill, [(tiny_whisper, tmp_path, clips)] * 4))
+    assert len(set(sums)) == 1
+    files = list((tmp_path / "features").rglob("*"))
+    assert len([file for file in files if file.is_file()]) == 3
