@@ -72,6 +72,7 @@ def test_targets_are_the_text_and_the_end(manifest, tiny_whisper, tmp_path):
     datasets, _ = load_datasets(*manifest("Saluton mondo."), whisper)
     item = datasets["train"][0]
     text = whisper.tokenizer.encode(" Saluton mondo.", add_special_tokens=False)
+    assert item["wrd"] == "Saluton mondo."
     assert item["tokens_bos"].tolist() == whisper.prompt + text
     assert item["tokens_eos"].tolist() == [IGNORED] * 3 + text + [whisper.eos]
 
