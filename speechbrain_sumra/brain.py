@@ -42,13 +42,17 @@ class ASR(sb.Brain):
         return self.hparams.whisper
 
     def compute_forward(self, batch, stage):
-        """Logits (batch, tokens, vocabulary) and, unless training, hypotheses."""
+        """Logits of the targets (number, vocabulary); unless training, hypotheses."""
         batch = batch.to(self.device)
         augment = self.hparams.augmentation if stage == sb.Stage.TRAIN else None
         states, lengths = self.hparams.encoder_states(batch.wav, self.whisper, augment)
         tokens, _ = batch.tokens_bos
         _, logits, _ = self.modules.whisper(
-            None, tokens, encoder_states=states, state_lengths=lengths
+            None,
+            tokens,
+            encoder_states=states,
+            state_lengths=lengths,
+            positions=_target_positions(batch),
         )
         hypotheses = None
         if stage != sb.Stage.TRAIN:
@@ -58,14 +62,8 @@ class ASR(sb.Brain):
     def compute_objectives(self, predictions, batch, stage):
         """Mean cross-entropy over the target tokens, and any regularizer."""
         logits, hypotheses = predictions
-        targets, lengths = batch.tokens_eos
-        number = (lengths * targets.shape[1]).round()
-        padding = ~length_to_mask(number, targets.shape[1]).bool()
-        loss = F.cross_entropy(
-            logits.flatten(end_dim=1),
-            targets.masked_fill(padding, IGNORED).flatten(),
-            ignore_index=IGNORED,
-        )
+        targets, _ = batch.tokens_eos
+        loss = F.cross_entropy(logits, targets[_target_positions(batch)])
         if stage != sb.Stage.TRAIN:
             self._count_errors(batch, hypotheses)
             return loss
@@ -273,3 +271,11 @@ class ASR(sb.Brain):
                 folder / f"test_hypotheses{suffix}.jsonl", "\n".join(lines) + "\n"
             )
         return self.test_stats
+
+
+def _target_positions(batch) -> torch.Tensor:
+    """Where the loss is computed: neither on the prompt nor on padding."""
+    targets, lengths = batch.tokens_eos
+    number = (lengths * targets.shape[1]).round()
+    inside = length_to_mask(number, targets.shape[1]).bool()
+    return inside & (targets != IGNORED)

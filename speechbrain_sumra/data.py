@@ -22,10 +22,11 @@ logger = get_logger(__name__)
 
 IGNORED = -100  # a target on which no loss is computed
 MAX_SECONDS = 30.0  # what Whisper reads at once
+WINDOW = 16  # batches among which utterances are sorted by length
 
 
 class EpochPartSampler(Sampler[int]):
-    """One part of a shuffled epoch at a time, for validation within epochs.
+    """One part of a shuffled epoch at a time, in batches of like length.
 
     ``Brain.fit`` validates once an epoch.  With this sampler each of its
     "epochs" is 1/parts of the data: true epoch e is one permutation, seeded
@@ -33,14 +34,20 @@ class EpochPartSampler(Sampler[int]):
     SpeechBrain's distributed sampler requires; where parts does not divide
     n, neighbouring parts share an item, so none is left out.
 
+    Within a part, every ``WINDOW`` batches are sorted by length and shuffled
+    as batches: little padding, and an order that is still random.
+
     Arguments
     ---------
-    data_source : sequence
-        The dataset; only its length n is used.
+    lengths : sequence of float
+        Length of each of the n items, in whatever unit.
     parts : int
         Parts per true epoch, 1 <= parts <= n.
     seed : int
         Seed of the permutations.
+    batch_size : int
+        Items that the data loader puts into one batch, on all processes
+        together.
 
     Raises
     ------
@@ -49,7 +56,7 @@ class EpochPartSampler(Sampler[int]):
 
     Example
     -------
-    >>> sampler = EpochPartSampler(range(4), parts=2, seed=0)
+    >>> sampler = EpochPartSampler([1.0, 4.0, 2.0, 3.0], 2, seed=0, batch_size=2)
     >>> seen = []
     >>> for epoch in (1, 2):  # SpeechBrain counts epochs from 1
     ...     sampler.set_epoch(epoch)
@@ -58,16 +65,20 @@ class EpochPartSampler(Sampler[int]):
     [0, 1, 2, 3]
     """
 
-    def __init__(self, data_source: Sequence, parts: int, seed: int):
-        if not 1 <= parts <= len(data_source):
+    def __init__(
+        self, lengths: Sequence[float], parts: int, seed: int, batch_size: int
+    ):
+        if not 1 <= parts <= len(lengths):
             raise ValueError(
                 f"Cannot validate {parts} times an epoch on "
-                f"{len(data_source)} training utterances: set "
+                f"{len(lengths)} training utterances: set "
                 "--validations_per_epoch to at most their number."
             )
-        self.number = len(data_source)
+        self.lengths = lengths
+        self.number = len(lengths)
         self.parts = parts
         self.seed = seed
+        self.batch_size = batch_size
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -82,8 +93,20 @@ class EpochPartSampler(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + true_epoch)
         permutation = torch.randperm(self.number, generator=generator).tolist()
         start = part * self.number // self.parts
-        stop = start + len(self)
-        yield from (permutation[i % self.number] for i in range(start, stop))
+        items = [permutation[i % self.number] for i in range(start, start + len(self))]
+        generator.manual_seed(self.seed + self.epoch)
+        size = self.batch_size
+        for first in range(0, len(items), WINDOW * size):
+            window = sorted(
+                items[first : first + WINDOW * size], key=lambda i: self.lengths[i]
+            )
+            batches = [window[i : i + size] for i in range(0, len(window), size)]
+            # A rest stays last: elsewhere it would shift the batches after it.
+            full = [batch for batch in batches if len(batch) == size]
+            rest = batches[len(full) :]
+            order = torch.randperm(len(full), generator=generator).tolist()
+            for batch in [*(full[i] for i in order), *rest]:
+                yield from batch
 
 
 @cache

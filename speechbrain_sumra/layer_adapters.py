@@ -1,6 +1,9 @@
 """The methods that are one ``nn.Module`` around each layer (SumRA, SORSA)."""
 
 import inspect
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from speechbrain.nnet.adapters import replace_module
@@ -68,15 +71,23 @@ class LayerAdapters(AdaptationMethod):
         del run
         if self.prepare is None:
             return Basis({}, description)
-        tensors, figures = {}, {}
-        for name in tqdm(layers, desc=f"{self.name} basis", unit="layer"):
+
+        def prepare(name):
             weight = model.get_submodule(name).weight
             try:
-                prepared, figures[name] = self.prepare(weight, **self.basis_settings)
+                return self.prepare(weight, **self.basis_settings)
             except ValueError as error:
                 raise ValueError(f"Layer {name}: {error}") from error
-            for key, tensor in prepared.items():
-                tensors[f"{name}.{key}"] = tensor.float().contiguous()
+
+        tensors, figures = {}, {}
+        with _one_layer_a_thread() as pool:
+            results = pool.map(prepare, layers)
+            progress = tqdm(
+                results, desc=f"{self.name} basis", unit="layer", total=len(layers)
+            )
+            for name, (prepared, figures[name]) in zip(layers, progress, strict=True):
+                for key, tensor in prepared.items():
+                    tensors[f"{name}.{key}"] = tensor.float().contiguous()
         return Basis(tensors, description, figures)
 
     def insert(self, model: nn.Module, layers: list[str], basis: Basis) -> None:
@@ -100,3 +111,15 @@ class LayerAdapters(AdaptationMethod):
             if isinstance(module, self.adapter_class) and hasattr(module, "regularizer")
         ]
         return torch.stack(terms).sum() if terms else None
+
+
+@contextmanager
+def _one_layer_a_thread() -> Iterator[ThreadPoolExecutor]:
+    """Threads for layers: one matrix alone does not keep many threads busy."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(number) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(number)

@@ -331,6 +331,7 @@ class Whisper(SpeechBrainWhisper):
         decoder_input_ids: torch.Tensor | None = None,
         encoder_states: torch.Tensor | None = None,
         state_lengths: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
     ):
         """One pass of encoder and decoder, or of the decoder alone.
 
@@ -346,13 +347,17 @@ class Whisper(SpeechBrainWhisper):
         state_lengths : torch.Tensor
             How many of the states belong to each utterance, shape (batch,);
             the others are padding. Default: all.
+        positions : torch.Tensor
+            Where logits are wanted, bool, shape (batch, tokens). Most of the
+            work after the decoder is for them. Default: everywhere.
 
         Returns
         -------
         encoder_states : torch.Tensor
             Shape (batch, frames, width).
         logits : torch.Tensor
-            Shape (batch, tokens, vocabulary); not with ``encoder_only``.
+            Shape (batch, tokens, vocabulary), or (number of positions,
+            vocabulary); not with ``encoder_only``.
         attention : torch.Tensor
             Of the last layer, with ``output_attentions``; not with
             ``encoder_only``.
@@ -367,10 +372,23 @@ class Whisper(SpeechBrainWhisper):
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze),
             self._attending(state_lengths, last.shape[1]),
         ):
+            if positions is not None:
+                output = self.model.decoder(
+                    input_ids=decoder_input_ids,
+                    encoder_hidden_states=last,
+                    use_cache=False,
+                )
+                chosen = output.last_hidden_state[positions]
+                return encoder_states, self._project(chosen), None
             logits, attention, _ = self.forward_decoder(
                 last, decoder_input_ids, use_cache=False
             )
         return encoder_states, logits, attention
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of decoder states, float32."""
+        weight = self.model.decoder.embed_tokens.weight
+        return F.linear(hidden, weight.to(hidden.dtype)).float()
 
     def next_logits(
         self,
@@ -406,9 +424,7 @@ class Whisper(SpeechBrainWhisper):
                 past_key_values=cache,
                 use_cache=True,
             )
-        last = output.last_hidden_state[:, -1]
-        logits = F.linear(last, self.model.decoder.embed_tokens.weight.to(last.dtype))
-        return logits.float(), output.past_key_values
+        return self._project(output.last_hidden_state[:, -1]), output.past_key_values
 
 
 class ExtendedEmbedding(nn.Embedding):

@@ -28,10 +28,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from common_voice_prepare import prepare_common_voice
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
+    is_distributed_initialized,
     run_on_main,
 )
 from speechbrain.utils.logger import get_logger
@@ -108,8 +110,14 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
             hparams.seed,
             hparams.test_loader_kwargs,
         )
+    processes = (
+        torch.distributed.get_world_size() if is_distributed_initialized() else 1
+    )
     sampler = EpochPartSampler(
-        datasets["train"], hparams.validations_per_epoch, hparams.seed
+        [item["duration"] for item in datasets["train"].data.values()],
+        hparams.validations_per_epoch,
+        hparams.seed,
+        hparams.batch_size * processes,
     )
     brain.train_sampler = sampler
     brain.fit(

@@ -52,6 +52,24 @@ def test_triplets_rebuild_the_weight(shape):
     assert (values.diff() <= 0).all()
 
 
+@pytest.mark.parametrize("shape", [(24, 24), (24, 60), (60, 24)])
+@pytest.mark.parametrize("condition", [1e1, 1e3, 1e5, 2.9e5, 3e6, 1e12])
+def test_ill_conditioned_weights_are_exact(shape, condition):
+    """A is the one of the SVD to float32's precision, by whichever route."""
+    number = min(shape)
+    left = torch.linalg.qr(weight_of((shape[0], number)).double())[0]
+    right = torch.linalg.qr(weight_of((shape[1], number), 1).double())[0]
+    values = torch.logspace(0, -float(np.log10(condition)), number).double()
+    weight = left @ torch.diag(values) @ right.T
+    _, exact, vectors = np.linalg.svd(weight.numpy(), full_matrices=False)
+    vectors = torch.from_numpy(vectors)
+    signs = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True)).sign()
+    scaled = torch.from_numpy(exact).sqrt()[:, None] * vectors * signs
+    rows = torch.stack([scaled[row::4].sum(dim=0) for row in range(4)])
+    error = (sum_basis(weight, 4) - rows).norm(dim=1) / rows.norm(dim=1)
+    assert error.max() < 3e-8
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_signs_are_fixed(shape):
     _, _, vectors = singular_triplets(weight_of(shape))

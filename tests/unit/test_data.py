@@ -15,7 +15,7 @@ from speechbrain_sumra.whisper import Whisper
 
 @pytest.mark.parametrize("number, parts", [(16, 8), (67, 8), (8, 8), (5, 1), (100, 3)])
 def test_parts_of_an_epoch_cover_the_data(number, parts):
-    sampler = EpochPartSampler(range(number), parts, seed=7)
+    sampler = EpochPartSampler(range(number), parts, seed=7, batch_size=4)
     seen = []
     for epoch in range(1, parts + 1):
         sampler.set_epoch(epoch)
@@ -28,7 +28,7 @@ def test_parts_of_an_epoch_cover_the_data(number, parts):
 
 def test_order_depends_on_seed_and_true_epoch_only():
     def order(seed, epoch):
-        sampler = EpochPartSampler(range(40), 4, seed)
+        sampler = EpochPartSampler(range(40), 4, seed, batch_size=4)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -37,9 +37,22 @@ def test_order_depends_on_seed_and_true_epoch_only():
     assert order(1, 3) != order(1, 7)  # the same part of the next true epoch
 
 
+def test_batches_are_of_like_length_and_in_random_order():
+    lengths = torch.rand(256, generator=torch.Generator().manual_seed(0)).tolist()
+    sampler = EpochPartSampler(lengths, 1, seed=0, batch_size=4)
+    order = list(sampler)
+    batches = [
+        [lengths[i] for i in order[first : first + 4]] for first in range(0, 256, 4)
+    ]
+    padded = sum(4 * max(batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+    firsts = [batch[0] for batch in batches]
+    assert firsts != sorted(firsts) and firsts[:16] != sorted(firsts[:16])
+
+
 def test_more_parts_than_data_is_an_error():
     with pytest.raises(ValueError, match="8 times an epoch on 5 training"):
-        EpochPartSampler(range(5), 8, seed=0)
+        EpochPartSampler(range(5), 8, seed=0, batch_size=4)
 
 
 @pytest.mark.parametrize("rate, channels", [(16000, 1), (48000, 1), (8000, 2)])
