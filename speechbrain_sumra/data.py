@@ -22,11 +22,10 @@ logger = get_logger(__name__)
 
 IGNORED = -100  # a target on which no loss is computed
 MAX_SECONDS = 30.0  # what Whisper reads at once
-WINDOW = 16  # batches among which utterances are sorted by length
 
 
 class EpochPartSampler(Sampler[int]):
-    """One part of a shuffled epoch at a time, in batches of like length.
+    """One part of a shuffled epoch at a time, if wanted in batches of like length.
 
     ``Brain.fit`` validates once an epoch.  With this sampler each of its
     "epochs" is 1/parts of the data: true epoch e is one permutation, seeded
@@ -34,8 +33,8 @@ class EpochPartSampler(Sampler[int]):
     SpeechBrain's distributed sampler requires; where parts does not divide
     n, neighbouring parts share an item, so none is left out.
 
-    Within a part, every ``WINDOW`` batches are sorted by length and shuffled
-    as batches: little padding, and an order that is still random.
+    With a ``window`` above 1, so many batches at a time are sorted by length
+    and shuffled as batches: little padding, and an order that is less random.
 
     Arguments
     ---------
@@ -48,6 +47,8 @@ class EpochPartSampler(Sampler[int]):
     batch_size : int
         Items that the data loader puts into one batch, on all processes
         together.
+    window : int
+        Batches among which items are sorted by length. 1: not sorted.
 
     Raises
     ------
@@ -56,7 +57,7 @@ class EpochPartSampler(Sampler[int]):
 
     Example
     -------
-    >>> sampler = EpochPartSampler([1.0, 4.0, 2.0, 3.0], 2, seed=0, batch_size=2)
+    >>> sampler = EpochPartSampler([1.0, 4.0, 2.0, 3.0], parts=2, seed=0)
     >>> seen = []
     >>> for epoch in (1, 2):  # SpeechBrain counts epochs from 1
     ...     sampler.set_epoch(epoch)
@@ -66,7 +67,12 @@ class EpochPartSampler(Sampler[int]):
     """
 
     def __init__(
-        self, lengths: Sequence[float], parts: int, seed: int, batch_size: int
+        self,
+        lengths: Sequence[float],
+        parts: int,
+        seed: int,
+        batch_size: int = 1,
+        window: int = 1,
     ):
         if not 1 <= parts <= len(lengths):
             raise ValueError(
@@ -79,6 +85,7 @@ class EpochPartSampler(Sampler[int]):
         self.parts = parts
         self.seed = seed
         self.batch_size = batch_size
+        self.window = window
         self.epoch = 1
 
     def set_epoch(self, epoch: int) -> None:
@@ -94,11 +101,15 @@ class EpochPartSampler(Sampler[int]):
         permutation = torch.randperm(self.number, generator=generator).tolist()
         start = part * self.number // self.parts
         items = [permutation[i % self.number] for i in range(start, start + len(self))]
+        if self.window == 1:
+            yield from items
+            return
         generator.manual_seed(self.seed + self.epoch)
         size = self.batch_size
-        for first in range(0, len(items), WINDOW * size):
+        for first in range(0, len(items), self.window * size):
             window = sorted(
-                items[first : first + WINDOW * size], key=lambda i: self.lengths[i]
+                items[first : first + self.window * size],
+                key=lambda i: self.lengths[i],
             )
             batches = [window[i : i + size] for i in range(0, len(window), size)]
             # A rest stays last: elsewhere it would shift the batches after it.

@@ -25,7 +25,7 @@ from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
 
-ENCODER_CONTEXTS = ("full", "clip")
+ENCODER_CONTEXTS = ("full", "trimmed", "clip")
 SAMPLES_PER_STATE = 320  # 20 ms
 CLIP_MARGIN = 0.5  # seconds of silence after an utterance
 
@@ -60,9 +60,10 @@ class Whisper(SpeechBrainWhisper):
     freeze_encoder : bool
         Run the encoder without gradients. Default: True.
     encoder_context : str
-        What the encoder reads: "full", always 30 s as Whisper was trained
-        (silence after the speech), or "clip", the utterance and
-        ``CLIP_MARGIN`` of silence, which is less work.
+        "full": the encoder reads 30 s, as Whisper was trained, silence after
+        the speech, and the decoder attends to all 1500 states. "trimmed": the
+        decoder attends to those of the utterance and ``CLIP_MARGIN`` after it.
+        "clip": the encoder reads no more than that either.
     **kwargs
         Further arguments of the parent class.
 
@@ -268,17 +269,18 @@ class Whisper(SpeechBrainWhisper):
         Returns
         -------
         torch.Tensor
-            States, shape (batch, frames, width): 1500 frames, or with
-            ``encoder_context="clip"`` as many as ``count_states`` says.
+            States, shape (batch, frames, width), as many frames as
+            ``count_states`` says.
         """
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
-            if self.encoder_context == "full":
-                return self.forward_encoder(self._get_mel(wav))
-            length = self.count_states(wav.shape[1]) * SAMPLES_PER_STATE
-            mel = self.log_mel_spectrogram(self.pad_or_trim(wav, length))
-            return self._encode_part(mel)
+            frames = self.count_states(wav.shape[1])
+            if self.encoder_context == "clip":
+                padded = self.pad_or_trim(wav, frames * SAMPLES_PER_STATE)
+                return self._encode_part(self.log_mel_spectrogram(padded))
+            states = self.forward_encoder(self._get_mel(wav))
+            return states[..., :frames, :]
 
     def count_states(self, samples: int) -> int:
         """Encoder states of an utterance of so many samples.
@@ -297,7 +299,8 @@ class Whisper(SpeechBrainWhisper):
     @property
     def encoder_settings(self) -> str:
         """What encoder states depend on, beside the model and the audio."""
-        return "full" if self.encoder_context == "full" else f"clip{CLIP_MARGIN}"
+        context = self.encoder_context
+        return context if context == "full" else f"{context}{CLIP_MARGIN}"
 
     def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
         """The encoder on less than 30 s, which its own forward refuses."""

@@ -118,6 +118,7 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
         hparams.validations_per_epoch,
         hparams.seed,
         hparams.batch_size * processes,
+        hparams.sort_window,
     )
     brain.train_sampler = sampler
     brain.fit(

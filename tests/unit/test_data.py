@@ -14,8 +14,9 @@ from speechbrain_sumra.whisper import Whisper
 
 
 @pytest.mark.parametrize("number, parts", [(16, 8), (67, 8), (8, 8), (5, 1), (100, 3)])
-def test_parts_of_an_epoch_cover_the_data(number, parts):
-    sampler = EpochPartSampler(range(number), parts, seed=7, batch_size=4)
+@pytest.mark.parametrize("window", [1, 2])
+def test_parts_of_an_epoch_cover_the_data(number, parts, window):
+    sampler = EpochPartSampler(range(number), parts, 7, 4, window)
     seen = []
     for epoch in range(1, parts + 1):
         sampler.set_epoch(epoch)
@@ -28,7 +29,7 @@ def test_parts_of_an_epoch_cover_the_data(number, parts):
 
 def test_order_depends_on_seed_and_true_epoch_only():
     def order(seed, epoch):
-        sampler = EpochPartSampler(range(40), 4, seed, batch_size=4)
+        sampler = EpochPartSampler(range(40), 4, seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -39,7 +40,7 @@ def test_order_depends_on_seed_and_true_epoch_only():
 
 def test_batches_are_of_like_length_and_in_random_order():
     lengths = torch.rand(256, generator=torch.Generator().manual_seed(0)).tolist()
-    sampler = EpochPartSampler(lengths, 1, seed=0, batch_size=4)
+    sampler = EpochPartSampler(lengths, 1, 0, 4, window=16)
     order = list(sampler)
     batches = [
         [lengths[i] for i in order[first : first + 4]] for first in range(0, 256, 4)
@@ -52,7 +53,7 @@ def test_batches_are_of_like_length_and_in_random_order():
 
 def test_more_parts_than_data_is_an_error():
     with pytest.raises(ValueError, match="8 times an epoch on 5 training"):
-        EpochPartSampler(range(5), 8, seed=0, batch_size=4)
+        EpochPartSampler(range(5), 8, seed=0)
 
 
 @pytest.mark.parametrize("rate, channels", [(16000, 1), (48000, 1), (8000, 2)])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from speechbrain_sumra import features
 from speechbrain_sumra.features import MODES, EncoderStates
-from speechbrain_sumra.whisper import Whisper
+from speechbrain_sumra.whisper import ENCODER_CONTEXTS, Whisper
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def clips(tmp_path):
     return paths
 
 
-@pytest.fixture(params=["full", "clip"])
+@pytest.fixture(params=ENCODER_CONTEXTS)
 def whisper(request, tiny_whisper, tmp_path):
     return Whisper(tiny_whisper, tmp_path, encoder_context=request.param)
 

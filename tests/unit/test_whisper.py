@@ -162,3 +162,62 @@ def test_unknown_language_lists_the_known(whisper):
 def test_new_language_needs_a_locale(whisper):
     with pytest.raises(ValueError, match="needs a locale"):
         whisper(language="new")
+
+
+@pytest.fixture
+def short(tiny_whisper, tmp_path):
+    def build(context):
+        return Whisper(tiny_whisper, tmp_path, encoder_context=context).eval()
+
+    return build
+
+
+def test_contexts_count_their_states(short):
+    wav = torch.randn(1, 24000)
+    expected = {"full": 1500, "trimmed": 100, "clip": 100}
+    for context, frames in expected.items():
+        model = short(context)
+        assert model.encode(wav).shape[1] == model.count_states(24000) == frames
+        assert model.count_states(480000) == 1500
+
+
+def test_trimmed_states_are_those_of_the_full_context(short):
+    wav = torch.randn(1, 24000)
+    full, trimmed = short("full").encode(wav), short("trimmed").encode(wav)
+    assert torch.equal(full[:, :100], trimmed)
+
+
+def test_clip_is_full_where_the_clip_is_30_s(short):
+    wav = torch.randn(1, 480000)
+    torch.testing.assert_close(short("clip").encode(wav), short("full").encode(wav))
+
+
+def test_an_unknown_context_is_refused(short):
+    with pytest.raises(ValueError, match="expected one of full, trimmed, clip"):
+        short("short")
+
+
+def test_padded_states_change_no_logits(short):
+    model = short("clip")
+    torch.manual_seed(0)
+    states = torch.randn(2, 60, model.config.d_model)
+    tokens = torch.tensor([model.prompt + [400, 500]] * 2)
+    lengths = torch.tensor([60, 45])
+    with torch.no_grad():
+        alone = model(None, tokens[1:], states[1:, :45])[1]
+        states[1, 45:] = 9.0
+        together = model(None, tokens, states, lengths)[1]
+        unmasked = model(None, tokens, states)[1]
+    torch.testing.assert_close(together[1:], alone)
+    assert not torch.allclose(unmasked[1:], alone, atol=1e-3)
+
+
+def test_logits_at_chosen_positions(short):
+    model = short("full")
+    states = torch.randn(2, 20, model.config.d_model)
+    tokens = torch.tensor([model.prompt + [400, 500]] * 2)
+    positions = torch.rand(tokens.shape) < 0.5
+    with torch.no_grad():
+        everywhere = model(None, tokens, states)[1]
+        chosen = model(None, tokens, states, positions=positions)[1]
+    torch.testing.assert_close(chosen, everywhere[positions])
