@@ -246,7 +246,7 @@ def run_experiment(
         train_hours_kept=report["splits"]["train"]["hours_kept"],
         left_out_after_preparation=dropped,
         data_hash=report["data_hash"],
-        basis_file=str(model.basis_file) if model.basis_file else None,
+        basis_file=model.basis_file.name if model.basis_file else None,
     )
     logger.info(
         "%s: test WER %.2f %% -> %.2f %%, CER %.2f %% -> %.2f %%; %d trained "
