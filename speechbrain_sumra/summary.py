@@ -3,7 +3,8 @@
 import json
 import platform
 import sys
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from speechbrain_sumra.adapter_file import describe
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.history import History
 
-PACKAGES = ("speechbrain-sumra", "speechbrain", "torch", "transformers")
+PACKAGES = ("speechbrain-sumra", "speechbrain", "torch", "transformers", "peft")
 
 
 def peak_memory_bytes() -> int:
@@ -38,17 +39,18 @@ def peak_memory_bytes() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a result.
+    """Versions of Python and of the installed packages that shape a result.
 
     Example
     -------
-    >>> sorted(versions())
+    >>> sorted(set(versions()) - {"peft"})
     ['python', 'speechbrain', 'speechbrain-sumra', 'torch', 'transformers']
     """
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def write_summary(

@@ -3,11 +3,12 @@
 import torch
 from torch import nn
 
+from speechbrain_sumra.adapters.linear_adapter import LinearAdapter
 from speechbrain_sumra.allocation import check_rank
 from speechbrain_sumra.basis import singular_triplets
 
 
-class SORSA(nn.Module):
+class SORSA(LinearAdapter):
     """A linear layer with a SORSA adapter (Cao & Song, arXiv 2409.00055).
 
     ``y = W_r x + bias + U_p diag(S_p) V_p^T x``. U_p (d x r), S_p (r) and
@@ -59,17 +60,10 @@ class SORSA(nn.Module):
         values: torch.Tensor | None = None,
         right: torch.Tensor | None = None,
     ):
-        super().__init__()
-        if not isinstance(target_module, nn.Linear):
-            raise TypeError(
-                "SORSA adapts torch.nn.Linear layers, got "
-                f"{type(target_module).__name__}. Choose target_layers that "
-                "match linear layers only."
-            )
+        super().__init__(target_module)
         weight = target_module.weight
         if left is None:
             left, values, right = self.prepare(weight, rank)[0].values()
-        self.pretrained_module = target_module.requires_grad_(False)
         self.gamma = gamma
         out_features, in_features = weight.shape
         like = {"bias": False, "device": weight.device, "dtype": weight.dtype}

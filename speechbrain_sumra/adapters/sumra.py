@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
+from speechbrain_sumra.adapters.linear_adapter import LinearAdapter
 from speechbrain_sumra.basis import sum_basis_and_load
 
 
-class SumRA(nn.Module):
+class SumRA(LinearAdapter):
     """A linear layer with a SumRA adapter (SumRA, Table 1 and eq. 10).
 
     ``y = W0 x + bias + (alpha / r) B A x`` with W0 (d x k) frozen, A (r x k)
@@ -71,13 +72,7 @@ class SumRA(nn.Module):
         train_down_proj: bool = False,
         down_proj: torch.Tensor | None = None,
     ):
-        super().__init__()
-        if not isinstance(target_module, nn.Linear):
-            raise TypeError(
-                "SumRA adapts torch.nn.Linear layers, got "
-                f"{type(target_module).__name__}. Choose target_layers that "
-                "match linear layers only."
-            )
+        super().__init__(target_module)
         weight = target_module.weight
         if down_proj is None:
             down_proj = self.prepare(weight, rank, strategy, row_norm)[0]["down_proj"]
@@ -87,7 +82,6 @@ class SumRA(nn.Module):
                 f"inputs of the layer), got {tuple(down_proj.shape)}."
             )
 
-        self.pretrained_module = target_module.requires_grad_(False)
         out_features, in_features = weight.shape
         like = {"bias": False, "device": weight.device, "dtype": weight.dtype}
         self.adapter_down_proj = nn.Linear(in_features, rank, **like)
