@@ -37,8 +37,9 @@ def describe(model: AdaptedWhisper) -> dict:
     Returns
     -------
     dict
-        Method and its settings, the adapted layers, the language choice, and
-        the fingerprints of base model and basis (None without a basis).
+        Method and its settings, the adapted layers, the choices of language
+        and encoder context, and the fingerprints of base model and basis (None
+        without a basis).
     """
     method = model.adapters
     has_basis = model.basis is not None and model.basis.tensors
@@ -47,6 +48,7 @@ def describe(model: AdaptedWhisper) -> dict:
         **({} if method is None else method.settings),
         "layers": sorted(model.replace_layers),
         "language": getattr(model, "language_setting", None),
+        "encoder_context": getattr(model, "encoder_context", None),
         "base_fingerprint": model.base_fingerprint,
         "basis_fingerprint": model.basis.fingerprint if has_basis else None,
     }
@@ -215,6 +217,7 @@ _ADVICE = {
     "basis_fingerprint": " Use the basis file stored beside the adapter, or "
     "build the model with the same rank and strategy.",
     "language": " Build the model with the same language setting.",
+    "encoder_context": " Build the model with the same encoder_context.",
 }
 
 

@@ -22,8 +22,14 @@ from speechbrain_sumra.whisper import Whisper
 
 @pytest.fixture
 def adapted(tiny_whisper, tmp_path):
-    def build(source=tiny_whisper, language="none", **settings):
-        base = Whisper(source, tmp_path / "pretrained", language, locale="eo")
+    def build(source=tiny_whisper, language="none", context="full", **settings):
+        base = Whisper(
+            source,
+            tmp_path / "pretrained",
+            language,
+            locale="eo",
+            encoder_context=context,
+        )
         whole = {"train_norms", "target_layers"} & settings.keys()
         whole = {name: settings.pop(name) for name in whole}
         kwargs = {"rank": 4, **settings}
@@ -82,6 +88,7 @@ def saved(adapted, tmp_path):
         ({"alpha": 8}, "its alpha is 4, the model's is 8"),
         ({"strategy": "greedy"}, "its strategy is interleave, the model's is greedy"),
         ({"language": "new"}, "its language is none, the model's is new"),
+        ({"context": "clip"}, "its encoder context is full, the model's is clip"),
         ({"train_norms": False}, "train_norms"),
         ({"target_layers": ["*.fc1"]}, "its layers is"),
     ],
