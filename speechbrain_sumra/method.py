@@ -1,5 +1,6 @@
 """What a method of adaptation does, and when it is asked to."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from speechbrain_sumra.basis import Basis
 
 
-class AdaptationMethod:
+class AdaptationMethod(ABC):
     """Puts trainable parts into some layers of a frozen model.
 
     ``AdaptedWhisper`` calls ``make_basis`` (once for a base model, or once for
@@ -37,6 +38,7 @@ class AdaptationMethod:
     needs_data = False
     has_state = False
 
+    @abstractmethod
     def make_basis(
         self,
         model: nn.Module,
@@ -67,8 +69,8 @@ class AdaptationMethod:
         ValueError
             If the method cannot be used on these layers.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def insert(self, model: nn.Module, layers: list[str], basis: Basis) -> None:
         """Put the trainable parts into the layers.
 
@@ -86,7 +88,6 @@ class AdaptationMethod:
         ValueError
             If the method cannot be used on these layers.
         """
-        raise NotImplementedError
 
     def regularizer(self, model: nn.Module) -> torch.Tensor | None:
         """What is added to the training loss, a scalar, or None.
@@ -96,6 +97,8 @@ class AdaptationMethod:
         model : torch.nn.Module
             The model with the trainable parts.
         """
+        del model
+        return None
 
     def start_training(self, total_steps: int) -> None:
         """Called before the first step.
@@ -105,6 +108,7 @@ class AdaptationMethod:
         total_steps : int
             Optimizer steps of the whole training.
         """
+        del total_steps
 
     def after_step(self, step: int) -> None:
         """Called after each optimizer step, while gradients are still there.
@@ -114,3 +118,4 @@ class AdaptationMethod:
         step : int
             The step, counted from 1, also when training was resumed.
         """
+        del step
