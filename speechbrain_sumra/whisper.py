@@ -13,7 +13,6 @@ from speechbrain.integrations.huggingface.whisper import (
     Whisper as SpeechBrainWhisper,
 )
 from speechbrain.utils.logger import get_logger
-from torch import nn
 from torch.nn import functional as F
 from transformers.models.whisper.tokenization_whisper import (
     LANGUAGES,
@@ -21,6 +20,7 @@ from transformers.models.whisper.tokenization_whisper import (
 )
 
 from speechbrain_sumra.fingerprint import fingerprint_weights
+from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
 from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
@@ -135,7 +135,7 @@ class Whisper(SpeechBrainWhisper):
                 self.transcribe if self.task == "transcribe" else self.translate,
                 self.no_timestamps,
             ]
-            _fix_prompt(self.tokenizer, prompt)
+            fix_prompt(self.tokenizer, prompt)
 
     def _known_language(self, language: str) -> int:
         """Token of one of Whisper's own languages."""
@@ -428,58 +428,3 @@ class Whisper(SpeechBrainWhisper):
                 use_cache=True,
             )
         return self._project(output.last_hidden_state[:, -1]), output.past_key_values
-
-
-class ExtendedEmbedding(nn.Embedding):
-    """An embedding with one more row, which alone can be trained.
-
-    ``weight`` stays the original table (vocabulary x width), so the tied
-    output projection is untouched: the new token can be read, never written.
-
-    Arguments
-    ---------
-    base : torch.nn.Embedding
-        The original embedding; its table is shared, not copied.
-    row : torch.Tensor
-        Initial embedding of the new token, shape (width,).
-
-    Example
-    -------
-    >>> base = nn.Embedding(3, 2)
-    >>> extended = ExtendedEmbedding(base, torch.zeros(2))
-    >>> extended(torch.tensor([[0, 3]]))[0, 1].tolist()
-    [0.0, 0.0]
-    >>> extended.weight is base.weight
-    True
-    """
-
-    def __init__(self, base: nn.Embedding, row: torch.Tensor):
-        super().__init__(
-            base.num_embeddings,
-            base.embedding_dim,
-            padding_idx=base.padding_idx,
-            _weight=base.weight,
-        )
-        self.weight = base.weight
-        self.new_token = nn.Embedding(1, base.embedding_dim, _weight=row[None])
-
-    @property
-    def new_id(self) -> int:
-        """Id of the new token: the first after the table."""
-        return self.num_embeddings
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Embeddings of token ids, shape (...) -> (..., width)."""
-        is_new = input == self.new_id
-        known = super().forward(input.masked_fill(is_new, 0))
-        return torch.where(is_new.unsqueeze(-1), self.new_token.weight[0], known)
-
-
-def _fix_prompt(tokenizer, prompt: list[int]) -> None:
-    """Make ``tokenizer.prefix_tokens`` return this prompt.
-
-    The tokenizer derives it from a fixed list of languages; SpeechBrain's
-    searchers and recipes read it there.
-    """
-    parent = type(tokenizer)
-    tokenizer.__class__ = type(parent.__name__, (parent,), {"prefix_tokens": prompt})
