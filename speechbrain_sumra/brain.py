@@ -10,13 +10,13 @@ import torch
 from speechbrain.dataio.dataio import length_to_mask
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.data import IGNORED
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.optimizer import parameter_groups, set_learning_rate
+from speechbrain_sumra.precision import keep_frozen_linears_in, precision_dtype
 
 logger = get_logger(__name__)
 
@@ -42,28 +42,29 @@ class ASR(sb.Brain):
         return self.hparams.whisper
 
     def compute_forward(self, batch, stage):
-        """Logits of the targets (number, vocabulary); unless training, hypotheses."""
+        """Mean cross-entropy of the targets; unless training, hypotheses."""
         batch = batch.to(self.device)
         augment = self.hparams.augmentation if stage == sb.Stage.TRAIN else None
         states, lengths = self.hparams.encoder_states(batch.wav, self.whisper, augment)
         tokens, _ = batch.tokens_bos
-        _, logits, _ = self.modules.whisper(
+        targets, _ = batch.tokens_eos
+        positions = _target_positions(batch)
+        _, loss, _ = self.modules.whisper(
             None,
             tokens,
             encoder_states=states,
             state_lengths=lengths,
-            positions=_target_positions(batch),
+            positions=positions,
+            targets=targets[positions],
         )
         hypotheses = None
         if stage != sb.Stage.TRAIN:
             hypotheses = self.hparams.searcher(states, lengths)
-        return logits, hypotheses
+        return loss, hypotheses
 
     def compute_objectives(self, predictions, batch, stage):
-        """Mean cross-entropy over the target tokens, and any regularizer."""
-        logits, hypotheses = predictions
-        targets, _ = batch.tokens_eos
-        loss = F.cross_entropy(logits, targets[_target_positions(batch)])
+        """The loss, in training with what the method adds to it."""
+        loss, hypotheses = predictions
         if stage != sb.Stage.TRAIN:
             self._count_errors(batch, hypotheses)
             return loss
@@ -191,7 +192,14 @@ class ASR(sb.Brain):
             method.start_training(steps * self.hparams.number_of_validations)
             if method.has_state:
                 self.checkpointer.add_recoverable("method", method)
+        self._keep_frozen_weights_in_one_precision()
         super().on_fit_start()
+
+    def _keep_frozen_weights_in_one_precision(self):
+        """Spare autocast the conversion of the decoder's weights at each step."""
+        if self.precision == self.eval_precision != "fp32":
+            dtype = precision_dtype(self.precision)
+            keep_frozen_linears_in(self.whisper.model.decoder, dtype)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **kwargs):
         """As the parent, and note how many batches a part of an epoch has."""

@@ -20,12 +20,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_sumra.data import read_audio
 from speechbrain_sumra.files import replacing
+from speechbrain_sumra.precision import precision_dtype
 from speechbrain_sumra.whisper import Whisper
 
 logger = get_logger(__name__)
 
 MODES = ("off", "ram", "disk")
-FORMAT = "float16-1"  # changes when stored states are no longer what they were
+FORMAT = "float16-2"  # changes when stored states are no longer what they were
 
 
 class EncoderStates:
@@ -49,6 +50,8 @@ class EncoderStates:
         Limit of what is kept. An utterance takes frames x width x 2 bytes,
         with 50 frames a second: 51 kB a second for whisper-base, 77 kB for
         small, 128 kB for large; with the full encoder context always 30 s.
+    precision : str
+        What the encoder multiplies in: "fp32" (default), "bf16" or "fp16".
 
     Raises
     ------
@@ -68,6 +71,7 @@ class EncoderStates:
         mode: str = "disk",
         folder: str | Path = "features",
         max_gigabytes: float = 50.0,
+        precision: str = "fp32",
     ):
         if mode not in MODES:
             raise ValueError(
@@ -76,10 +80,13 @@ class EncoderStates:
         self.mode = mode
         self.folder = Path(folder)
         self.max_bytes = int(max_gigabytes * 1e9)
+        self.precision = precision
         self.nbytes = 0
         self._memory: dict[str, torch.Tensor] = {}
 
-    def plan(self, whisper: Whisper, seconds: Sequence[float]) -> None:
+    def plan(
+        self, whisper: Whisper, seconds: Sequence[float], augmented: bool = False
+    ) -> None:
         """Say how much room the states will take; go without if there is none.
 
         Arguments
@@ -87,8 +94,16 @@ class EncoderStates:
         whisper : Whisper
             The model that encodes.
         seconds : sequence of float
-            Duration of each utterance.
+            Duration of each utterance whose states will be kept.
+        augmented : bool
+            Whether there are others, of augmented waveforms, which are not kept.
         """
+        if augmented:
+            logger.warning(
+                "Training waveforms are augmented, which changes their encoder "
+                "states: they are computed each time. Those of validation and test "
+                "are kept."
+            )
         if self.mode == "off":
             logger.info("Encoder states are computed each time (feature_cache: off).")
             return
@@ -147,14 +162,14 @@ class EncoderStates:
         lengths : torch.Tensor
             Frames of each utterance, shape (batch,).
         """
-        device = next(whisper.parameters()).device
+        device = _device(whisper)
         states = [self._states_of(path, whisper, augment).to(device) for path in paths]
         lengths = torch.tensor([len(state) for state in states], device=device)
         return pad_sequence(states, batch_first=True).float(), lengths
 
     def _states_of(self, path, whisper, augment):
         if augment is not None or self.mode == "off":
-            return _encode(path, whisper, augment)
+            return self._encode(path, whisper, augment)
         key = _content_key(path)
         if self.mode == "ram":
             return self._from_memory(key, path, whisper)
@@ -162,7 +177,7 @@ class EncoderStates:
 
     def _from_memory(self, key, path, whisper):
         if key not in self._memory:
-            states = _encode(path, whisper).cpu()
+            states = self._encode(path, whisper).cpu()
             if self.nbytes + states.nbytes > self.max_bytes:
                 return states
             self._memory[key] = states
@@ -176,7 +191,7 @@ class EncoderStates:
                 return _read(file)
             except (SafetensorError, OSError, ValueError) as error:
                 logger.warning("%s is damaged (%s); computed again.", file, error)
-        states = _encode(path, whisper)
+        states = self._encode(path, whisper)
         try:
             _write(file, states.cpu())
         except OSError as error:
@@ -191,18 +206,24 @@ class EncoderStates:
     def _folder_of(self, whisper: Whisper) -> Path:
         """Where states of this model and these settings are."""
         return self.folder / (
-            f"{whisper.base_fingerprint[:16]}_{whisper.encoder_settings}_{FORMAT}"
+            f"{whisper.base_fingerprint[:16]}_{whisper.encoder_settings}_"
+            f"{self.precision}_{FORMAT}"
         )
 
+    def _encode(self, path, whisper, augment=None):
+        device = _device(whisper)
+        wav = read_audio(path, whisper.sampling_rate)[None].to(device)
+        if augment is not None:
+            wav = augment(wav)
+        dtype = precision_dtype(self.precision)
+        low = dtype != torch.float32
+        # Not in the precision of whichever stage asks first.
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=low):
+            return whisper.encode(wav)[0].to(torch.float16)
 
-def _encode(path, whisper, augment=None):
-    device = next(whisper.parameters()).device
-    wav = read_audio(path, whisper.sampling_rate)[None].to(device)
-    if augment is not None:
-        wav = augment(wav)
-    # Not in the precision of whichever stage asks first.
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        return whisper.encode(wav)[0].to(torch.float16)
+
+def _device(whisper: Whisper) -> torch.device:
+    return next(whisper.parameters()).device
 
 
 def _write(file: Path, states: torch.Tensor) -> None:

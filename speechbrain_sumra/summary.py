@@ -58,7 +58,7 @@ def write_summary(
     model: AdaptedWhisper,
     adapter_file: str | Path,
     history: History,
-    before: dict,
+    before: dict | None,
     after: dict,
     **facts,
 ) -> dict:
@@ -76,7 +76,8 @@ def write_summary(
     history : History
         Records and seconds of the run.
     before, after : dict
-        Test "loss", "WER" and "CER" of the unadapted and the adapted model.
+        Test "loss", "WER" and "CER" of the unadapted model, if it was scored,
+        and of the adapted one.
     **facts
         More to report, e.g. locale, seed, data hash.
 
@@ -95,8 +96,8 @@ def write_summary(
         "test_wer": round(after["WER"], 4),
         "test_cer": round(after["CER"], 4),
         "test_loss": round(after["loss"], 6),
-        "test_wer_before": round(before["WER"], 4),
-        "test_cer_before": round(before["CER"], 4),
+        "test_wer_before": round(before["WER"], 4) if before else None,
+        "test_cer_before": round(before["CER"], 4) if before else None,
         "best_valid_wer": min((r["WER"] for r in history.records), default=None),
         "trained_parameters": parameters["trained"],
         "total_parameters": parameters["total"],

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from speechbrain.integrations.huggingface.whisper import (
@@ -19,14 +20,17 @@ from transformers.models.whisper.tokenization_whisper import (
     TO_LANGUAGE_CODE,
 )
 
+from speechbrain_sumra.clip_encoder import ClipEncoder
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
+from speechbrain_sumra.loss import projected_cross_entropy
 from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
 
 ENCODER_CONTEXTS = ("full", "trimmed", "clip")
 SAMPLES_PER_STATE = 320  # 20 ms
+MAX_STATES = N_SAMPLES // SAMPLES_PER_STATE
 CLIP_MARGIN = 0.5  # seconds of silence after an utterance
 
 
@@ -63,7 +67,8 @@ class Whisper(SpeechBrainWhisper):
         "full": the encoder reads 30 s, as Whisper was trained, silence after
         the speech, and the decoder attends to all 1500 states. "trimmed": the
         decoder attends to those of the utterance and ``CLIP_MARGIN`` after it.
-        "clip": the encoder reads no more than that either.
+        "clip": nor does the encoder compute more than that; what it makes of the
+        silence after the speech is remembered (``ClipEncoder``).
     **kwargs
         Further arguments of the parent class.
 
@@ -103,6 +108,7 @@ class Whisper(SpeechBrainWhisper):
         if not self.encoder_only:
             self._set_language(language, locale)
             self._states_mask = None
+            self._converted_projection = None
             for layer in self.model.decoder.layers:
                 layer.encoder_attn.register_forward_pre_hook(
                     self._mask_states, with_kwargs=True
@@ -276,11 +282,9 @@ class Whisper(SpeechBrainWhisper):
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
             frames = self.count_states(wav.shape[1])
-            if self.encoder_context == "clip":
-                padded = self.pad_or_trim(wav, frames * SAMPLES_PER_STATE)
-                return self._encode_part(self.log_mel_spectrogram(padded))
-            states = self.forward_encoder(self._get_mel(wav))
-            return states[..., :frames, :]
+            if self.encoder_context == "clip" and frames < MAX_STATES:
+                return self._clip_encoder(wav, frames)
+            return self.forward_encoder(self._get_mel(wav))[..., :frames, :]
 
     def count_states(self, samples: int) -> int:
         """Encoder states of an utterance of so many samples.
@@ -292,7 +296,7 @@ class Whisper(SpeechBrainWhisper):
         75
         """
         if self.encoder_context == "full":
-            return N_SAMPLES // SAMPLES_PER_STATE
+            return MAX_STATES
         with_margin = samples + int(CLIP_MARGIN * SAMPLE_RATE)
         return math.ceil(min(with_margin, N_SAMPLES) / SAMPLES_PER_STATE)
 
@@ -302,14 +306,11 @@ class Whisper(SpeechBrainWhisper):
         context = self.encoder_context
         return context if context == "full" else f"{context}{CLIP_MARGIN}"
 
-    def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
-        """The encoder on less than 30 s, which its own forward refuses."""
-        encoder = self.model.encoder
-        hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
-        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        for layer in encoder.layers:
-            hidden = layer(hidden, None)
-        return encoder.layer_norm(hidden)
+    @cached_property
+    def _clip_encoder(self) -> ClipEncoder:
+        return ClipEncoder(
+            self.model.encoder, self.log_mel_spectrogram, SAMPLES_PER_STATE
+        )
 
     @contextmanager
     def _attending(self, lengths: torch.Tensor | None, total: int) -> Iterator[None]:
@@ -335,6 +336,7 @@ class Whisper(SpeechBrainWhisper):
         encoder_states: torch.Tensor | None = None,
         state_lengths: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
     ):
         """One pass of encoder and decoder, or of the decoder alone.
 
@@ -353,6 +355,9 @@ class Whisper(SpeechBrainWhisper):
         positions : torch.Tensor
             Where logits are wanted, bool, shape (batch, tokens). Most of the
             work after the decoder is for them. Default: everywhere.
+        targets : torch.Tensor
+            The token that follows each of those positions, shape (number,).
+            Then their mean cross-entropy takes the place of the logits.
 
         Returns
         -------
@@ -360,7 +365,7 @@ class Whisper(SpeechBrainWhisper):
             Shape (batch, frames, width).
         logits : torch.Tensor
             Shape (batch, tokens, vocabulary), or (number of positions,
-            vocabulary); not with ``encoder_only``.
+            vocabulary), or a scalar; not with ``encoder_only``.
         attention : torch.Tensor
             Of the last layer, with ``output_attentions``; not with
             ``encoder_only``.
@@ -382,7 +387,11 @@ class Whisper(SpeechBrainWhisper):
                     use_cache=False,
                 )
                 chosen = output.last_hidden_state[positions]
-                return encoder_states, self._project(chosen), None
+                if targets is None:
+                    return encoder_states, self._project(chosen), None
+                weight = self._projection(chosen)
+                loss = projected_cross_entropy(chosen, weight, targets)
+                return encoder_states, loss, None
             logits, attention, _ = self.forward_decoder(
                 last, decoder_input_ids, use_cache=False
             )
@@ -390,8 +399,21 @@ class Whisper(SpeechBrainWhisper):
 
     def _project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of decoder states, float32."""
+        weight = self._projection(hidden)
+        return F.linear(hidden.to(weight.dtype), weight).float()
+
+    def _projection(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The output projection in autocast's precision, converted once if frozen."""
         weight = self.model.decoder.embed_tokens.weight
-        return F.linear(hidden, weight.to(hidden.dtype)).float()
+        dtype, device = hidden.dtype, hidden.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        if weight.dtype == dtype or weight.requires_grad:
+            return weight.to(dtype)
+        kept = self._converted_projection
+        if kept is None or kept.dtype != dtype or kept.device != weight.device:
+            kept = self._converted_projection = weight.detach().to(dtype)
+        return kept
 
     def next_logits(
         self,

@@ -25,6 +25,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import speechbrain as sb
@@ -33,6 +34,7 @@ from common_voice_prepare import prepare_common_voice
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
+    infer_device,
     is_distributed_initialized,
     run_on_main,
 )
@@ -46,11 +48,13 @@ from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
 from speechbrain_sumra.peft_adapters import MissingExtraError
+from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.summary import versions, write_summary
 
 logger = get_logger(__name__)
 
+PRECISIONS = ("precision", "eval_precision")
 # Settings that say where and how fast, not what: a resumed run may change them.
 PLACES = (
     "data_folder",
@@ -65,6 +69,7 @@ PLACES = (
     "feature_cache",
     "feature_cache_gb",
     "feature_folder",
+    "score_unadapted",
     "skip_prep",
     "train_loader_kwargs",
     "test_loader_kwargs",
@@ -169,7 +174,16 @@ def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
-    settings = load_hparams(hparams_file, overrides, only=["models_to_average"])
+    # SpeechBrain keeps these for itself, but features depend on them too.
+    given = run_opts.overridden_args & set(PRECISIONS)
+    overrides = merge_overrides(overrides, **{name: run_opts[name] for name in given})
+    run_opts = replace(run_opts, overridden_args=run_opts.overridden_args - given)
+    settings = load_hparams(
+        hparams_file, overrides, only=[*PRECISIONS, "models_to_average"]
+    )
+    device = run_opts.device or infer_device()
+    chosen = {name: choose_precision(settings[name], device) for name in PRECISIONS}
+    overrides = merge_overrides(overrides, **chosen)
     run = train_and_average if settings["models_to_average"] > 1 else run_experiment
     return run(hparams_file, run_opts, overrides)
 
@@ -195,12 +209,16 @@ def run_experiment(
         datasets, dropped = load_datasets(
             manifests, hparams["data_folder"], hparams["whisper_pretrained"]
         )
+        augmented = hparams["augmentation"] is not None
         seconds = [
             item["duration"]
-            for data in datasets.values()
+            for split, data in datasets.items()
             for item in data.data.values()
+            if split != "train" or not augmented
         ]
-        hparams["encoder_states"].plan(hparams["whisper_pretrained"], seconds)
+        hparams["encoder_states"].plan(
+            hparams["whisper_pretrained"], seconds, augmented
+        )
 
     brain = ASR(
         modules=hparams["modules"],
@@ -209,12 +227,13 @@ def run_experiment(
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    with history.phase("test_before"):
-        before = score_unadapted(brain, datasets["test"])
-    logger.info("Unadapted: test WER %.2f %%", before["WER"])
-
     model = hparams["whisper"]
     trains = model.awaits_data or bool(trained_tensors(model))
+    before = None
+    if hparams["score_unadapted"] or not trains:
+        with history.phase("test_before"):
+            before = score_unadapted(brain, datasets["test"])
+        logger.info("Unadapted: test WER %.2f %%", before["WER"])
     after = train(brain, datasets) if trains else before
 
     if not if_main_process():
@@ -249,12 +268,12 @@ def run_experiment(
         basis_file=model.basis_file.name if model.basis_file else None,
     )
     logger.info(
-        "%s: test WER %.2f %% -> %.2f %%, CER %.2f %% -> %.2f %%; %d trained "
-        "parameters; %s (%.1f MB a language, %.1f MB shared)",
+        "%s: test WER %s%.2f %%, CER %s%.2f %%; %d trained parameters; %s (%.1f MB "
+        "a language, %.1f MB shared)",
         hparams["locale"],
-        before["WER"],
+        f"{before['WER']:.2f} % -> " if before else "",
         after["WER"],
-        before["CER"],
+        f"{before['CER']:.2f} % -> " if before else "",
         after["CER"],
         summary["trained_parameters"],
         adapter_file,

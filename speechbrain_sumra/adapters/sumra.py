@@ -133,10 +133,15 @@ class SumRA(LinearAdapter):
         torch.Tensor
             Output, shape (..., d).
         """
-        update = self.adapter_up_proj(self.adapter_down_proj(x))
-        if self.scaling != 1.0:
-            update = update * self.scaling
-        return self.pretrained_module(x) + update
+        output, inner = self.pretrained_module(x), self.adapter_down_proj(x)
+        # One product that adds: B A x is never written out by itself.
+        adapted = torch.addmm(
+            output.flatten(0, -2),
+            inner.flatten(0, -2),
+            self.adapter_up_proj.weight.T,
+            alpha=self.scaling,
+        )
+        return adapted.view_as(output)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

@@ -33,12 +33,13 @@ def whisper(request, tiny_whisper, tmp_path):
 @pytest.fixture
 def encoded(monkeypatch):
     """The files that were encoded."""
-    calls, encode = [], features._encode
-    monkeypatch.setattr(
-        features,
-        "_encode",
-        lambda path, *others: calls.append(path) or encode(path, *others),
-    )
+    calls, encode = [], EncoderStates._encode
+
+    def count(states, path, *others):
+        calls.append(path)
+        return encode(states, path, *others)
+
+    monkeypatch.setattr(EncoderStates, "_encode", count)
     return calls
 
 
