@@ -20,7 +20,7 @@ from transformers.models.whisper.tokenization_whisper import (
     TO_LANGUAGE_CODE,
 )
 
-from speechbrain_sumra.clip_encoder import ClipEncoder
+from speechbrain_sumra.clip_encoder import PROBES, ClipEncoder
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
 from speechbrain_sumra.loss import projected_cross_entropy
@@ -303,8 +303,11 @@ class Whisper(SpeechBrainWhisper):
     @property
     def encoder_settings(self) -> str:
         """What encoder states depend on, beside the model and the audio."""
-        context = self.encoder_context
-        return context if context == "full" else f"{context}{CLIP_MARGIN}"
+        return {
+            "full": "full",
+            "trimmed": f"trimmed{CLIP_MARGIN}",
+            "clip": f"clip{CLIP_MARGIN}-{PROBES}",
+        }[self.encoder_context]
 
     @cached_property
     def _clip_encoder(self) -> ClipEncoder:
