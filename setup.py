@@ -15,6 +15,7 @@ offline = [
 ]
 # PEFT's CorDA imports attrs without asking for it.
 baselines = ["peft>=0.21,<1", "attrs>=22"]
+bench = [*baselines, "accelerate>=1.1", "psutil>=5.9"]
 
 setup(
     name="speechbrain-sumra",
@@ -47,6 +48,15 @@ setup(
         "offline": offline,
         # LoRA and its kin
         "baselines": baselines,
-        "dev": [*offline, *baselines, "pytest>=8", "ruff>=0.6", "ctranslate2>=4.4"],
+        # what the benchmarks compare with, and how they measure
+        "bench": bench,
+        "dev": [
+            *offline,
+            *baselines,
+            *bench,
+            "pytest>=8",
+            "ruff>=0.6",
+            "ctranslate2>=4.4",
+        ],
     },
 )

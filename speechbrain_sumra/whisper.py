@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
 import torch
 from speechbrain.integrations.huggingface.whisper import (
@@ -20,7 +19,6 @@ from transformers.models.whisper.tokenization_whisper import (
     TO_LANGUAGE_CODE,
 )
 
-from speechbrain_sumra.clip_encoder import PROBES, ClipEncoder
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
 from speechbrain_sumra.loss import projected_cross_entropy
@@ -31,7 +29,7 @@ logger = get_logger(__name__)
 ENCODER_CONTEXTS = ("full", "trimmed", "clip")
 SAMPLES_PER_STATE = 320  # 20 ms
 MAX_STATES = N_SAMPLES // SAMPLES_PER_STATE
-CLIP_MARGIN = 0.5  # seconds of silence after an utterance
+CLIP_MARGIN = 2.0  # seconds of silence after an utterance
 
 
 class Whisper(SpeechBrainWhisper):
@@ -67,8 +65,7 @@ class Whisper(SpeechBrainWhisper):
         "full": the encoder reads 30 s, as Whisper was trained, silence after
         the speech, and the decoder attends to all 1500 states. "trimmed": the
         decoder attends to those of the utterance and ``CLIP_MARGIN`` after it.
-        "clip": nor does the encoder compute more than that; what it makes of the
-        silence after the speech is remembered (``ClipEncoder``).
+        "clip": the encoder reads no more than that either.
     **kwargs
         Further arguments of the parent class.
 
@@ -282,8 +279,9 @@ class Whisper(SpeechBrainWhisper):
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
             frames = self.count_states(wav.shape[1])
-            if self.encoder_context == "clip" and frames < MAX_STATES:
-                return self._clip_encoder(wav, frames)
+            if self.encoder_context == "clip":
+                padded = self.pad_or_trim(wav, frames * SAMPLES_PER_STATE)
+                return self._encode_part(self.log_mel_spectrogram(padded))
             return self.forward_encoder(self._get_mel(wav))[..., :frames, :]
 
     def count_states(self, samples: int) -> int:
@@ -293,7 +291,7 @@ class Whisper(SpeechBrainWhisper):
         -------
         >>> from types import SimpleNamespace
         >>> Whisper.count_states(SimpleNamespace(encoder_context="clip"), 16000)
-        75
+        150
         """
         if self.encoder_context == "full":
             return MAX_STATES
@@ -303,17 +301,17 @@ class Whisper(SpeechBrainWhisper):
     @property
     def encoder_settings(self) -> str:
         """What encoder states depend on, beside the model and the audio."""
-        return {
-            "full": "full",
-            "trimmed": f"trimmed{CLIP_MARGIN}",
-            "clip": f"clip{CLIP_MARGIN}-{PROBES}",
-        }[self.encoder_context]
+        context = self.encoder_context
+        return context if context == "full" else f"{context}{CLIP_MARGIN}"
 
-    @cached_property
-    def _clip_encoder(self) -> ClipEncoder:
-        return ClipEncoder(
-            self.model.encoder, self.log_mel_spectrogram, SAMPLES_PER_STATE
-        )
+    def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
+        """The encoder on less than 30 s, which its own forward refuses."""
+        encoder = self.model.encoder
+        hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+        return encoder.layer_norm(hidden)
 
     @contextmanager
     def _attending(self, lengths: torch.Tensor | None, total: int) -> Iterator[None]:

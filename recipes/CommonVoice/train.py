@@ -47,6 +47,7 @@ from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
+from speechbrain_sumra.memory import save_memory
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.pretrained import ModelNotFoundError
@@ -172,6 +173,7 @@ def train_and_average(hparams_file: str, run_opts: dict, overrides: str) -> dict
 
 def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
+    save_memory()
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
     # SpeechBrain keeps these for itself, but features depend on them too.
