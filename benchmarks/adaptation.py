@@ -102,6 +102,7 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
 def _write_manifests(workload: Workload, work: Path) -> Path:
     """Manifests for the stock contenders; ours writes them itself, on the clock."""
     sys.path.insert(0, str(ROOT / "recipes" / "CommonVoice"))
+    sys.path.insert(0, str(ROOT / "recipes" / "CommonVoice"))
     from common_voice_prepare import prepare_common_voice
 
     folder = work / "manifests"

@@ -26,7 +26,7 @@ from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
 
-ENCODER_CONTEXTS = ("full", "trimmed", "clip")
+ENCODER_CONTEXTS = ("full", "clip")
 SAMPLES_PER_STATE = 320  # 20 ms
 MAX_STATES = N_SAMPLES // SAMPLES_PER_STATE
 CLIP_MARGIN = 2.0  # seconds of silence after an utterance
@@ -62,10 +62,9 @@ class Whisper(SpeechBrainWhisper):
     freeze_encoder : bool
         Run the encoder without gradients. Default: True.
     encoder_context : str
-        "full": the encoder reads 30 s, as Whisper was trained, silence after
-        the speech, and the decoder attends to all 1500 states. "trimmed": the
-        decoder attends to those of the utterance and ``CLIP_MARGIN`` after it.
-        "clip": the encoder reads no more than that either.
+        "full": the encoder reads 30 s, as Whisper was trained: the utterance and
+        silence. "clip": the utterance and ``CLIP_MARGIN`` of silence. The decoder
+        attends to all of it either way.
     **kwargs
         Further arguments of the parent class.
 
@@ -278,11 +277,12 @@ class Whisper(SpeechBrainWhisper):
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
-            frames = self.count_states(wav.shape[1])
-            if self.encoder_context == "clip":
-                padded = self.pad_or_trim(wav, frames * SAMPLES_PER_STATE)
-                return self._encode_part(self.log_mel_spectrogram(padded))
-            return self.forward_encoder(self._get_mel(wav))[..., :frames, :]
+            if self.encoder_context == "full":
+                return self.forward_encoder(self._get_mel(wav))
+            samples = self.count_states(wav.shape[1]) * SAMPLES_PER_STATE
+            return self._encode_part(
+                self.log_mel_spectrogram(self.pad_or_trim(wav, samples))
+            )
 
     def count_states(self, samples: int) -> int:
         """Encoder states of an utterance of so many samples.

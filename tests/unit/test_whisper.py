@@ -174,17 +174,11 @@ def short(tiny_whisper, tmp_path):
 
 def test_contexts_count_their_states(short):
     wav = torch.randn(1, 24000)
-    expected = {"full": 1500, "trimmed": 175, "clip": 175}
+    expected = {"full": 1500, "clip": 175}
     for context, frames in expected.items():
         model = short(context)
         assert model.encode(wav).shape[1] == model.count_states(24000) == frames
         assert model.count_states(480000) == 1500
-
-
-def test_trimmed_states_are_those_of_the_full_context(short):
-    wav = torch.randn(1, 24000)
-    full, trimmed = short("full").encode(wav), short("trimmed").encode(wav)
-    assert torch.equal(full[:, :175], trimmed)
 
 
 def test_clip_is_full_where_the_clip_is_30_s(short):
@@ -193,7 +187,7 @@ def test_clip_is_full_where_the_clip_is_30_s(short):
 
 
 def test_an_unknown_context_is_refused(short):
-    with pytest.raises(ValueError, match="expected one of full, trimmed, clip"):
+    with pytest.raises(ValueError, match="expected one of full, clip"):
         short("short")
 
 
