@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 ENCODER_CONTEXTS = ("full", "clip")
 SAMPLES_PER_STATE = 320  # 20 ms
 MAX_STATES = N_SAMPLES // SAMPLES_PER_STATE
-CLIP_MARGIN = 2.0  # seconds of silence after an utterance
+CLIP_MARGIN = 4.0  # seconds of silence after an utterance
 
 
 class Whisper(SpeechBrainWhisper):
@@ -291,7 +291,7 @@ class Whisper(SpeechBrainWhisper):
         -------
         >>> from types import SimpleNamespace
         >>> Whisper.count_states(SimpleNamespace(encoder_context="clip"), 16000)
-        150
+        250
         """
         if self.encoder_context == "full":
             return MAX_STATES
@@ -376,6 +376,9 @@ class Whisper(SpeechBrainWhisper):
         if self.encoder_only:
             return encoder_states
         last = encoder_states[-1] if self.output_all_hiddens else encoder_states
+        if torch.is_autocast_enabled(last.device.type):
+            # Once, not in each layer.
+            last = last.to(torch.get_autocast_dtype(last.device.type))
         # A cache of keys and values is only of use in decoding.
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze),

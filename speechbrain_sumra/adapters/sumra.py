@@ -2,6 +2,8 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from speechbrain_sumra.adapters.linear_adapter import LinearAdapter
 from speechbrain_sumra.basis import sum_basis_and_load
@@ -133,15 +135,12 @@ class SumRA(LinearAdapter):
         torch.Tensor
             Output, shape (..., d).
         """
-        output, inner = self.pretrained_module(x), self.adapter_down_proj(x)
-        # One product that adds: B A x is never written out by itself.
-        adapted = torch.addmm(
-            output.flatten(0, -2),
-            inner.flatten(0, -2),
-            self.adapter_up_proj.weight.T,
-            alpha=self.scaling,
-        )
-        return adapted.view_as(output)
+        layer = self.pretrained_module
+        down, up = self.adapter_down_proj.weight, self.adapter_up_proj.weight
+        if down.requires_grad or type(layer) is not nn.Linear:
+            update = self.adapter_up_proj(self.adapter_down_proj(x))
+            return layer(x) + self.scaling * update
+        return _FrozenDown.apply(x, layer.weight, layer.bias, down, up, self.scaling)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
@@ -158,3 +157,40 @@ class SumRA(LinearAdapter):
         update = self.adapter_up_proj.weight @ self.adapter_down_proj.weight
         self.pretrained_module.weight += self.scaling * update
         return self.pretrained_module
+
+
+class _FrozenDown(torch.autograd.Function):
+    """``x W0^T + bias + scaling * x A^T B^T`` where only x and B have gradients.
+
+    ``x A^T`` is kept for the backward pass, x is not. Products are added where they
+    are computed, so no sum of two matrices is a pass over memory of its own.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scaling):
+        device, dtype = x.device.type, x.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        weight, down, low_up = weight.to(dtype), down.to(dtype), up.to(dtype)
+        rows = x.to(dtype).flatten(0, -2)
+        output = F.linear(rows, weight, None if bias is None else bias.to(dtype))
+        inner = F.linear(rows, down)
+        output.addmm_(inner, low_up.T, alpha=scaling)
+        ctx.save_for_backward(inner, weight, down, low_up)
+        ctx.shape, ctx.dtypes, ctx.scaling = x.shape, (x.dtype, up.dtype), scaling
+        return output.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        inner, weight, down, up = ctx.saved_tensors
+        rows = upstream.flatten(0, -2)
+        x_dtype, up_dtype = ctx.dtypes
+        grad_x = grad_up = None
+        if ctx.needs_input_grad[4]:
+            grad_up = (ctx.scaling * (rows.T @ inner)).to(up_dtype)
+        if ctx.needs_input_grad[0]:
+            grad_x = rows @ weight
+            grad_x.addmm_(rows @ up, down, alpha=ctx.scaling)
+            grad_x = grad_x.view(ctx.shape).to(x_dtype)
+        return grad_x, None, None, None, grad_up, None
