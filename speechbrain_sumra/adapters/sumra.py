@@ -172,7 +172,7 @@ class _FrozenDown(torch.autograd.Function):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         weight, down, low_up = weight.to(dtype), down.to(dtype), up.to(dtype)
-        rows = x.to(dtype).flatten(0, -2)
+        rows = x.to(dtype).reshape(-1, x.shape[-1])
         output = F.linear(rows, weight, None if bias is None else bias.to(dtype))
         inner = F.linear(rows, down)
         output.addmm_(inner, low_up.T, alpha=scaling)
@@ -184,7 +184,7 @@ class _FrozenDown(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream):
         inner, weight, down, up = ctx.saved_tensors
-        rows = upstream.flatten(0, -2)
+        rows = upstream.reshape(-1, upstream.shape[-1])
         x_dtype, up_dtype = ctx.dtypes
         grad_x = grad_up = None
         if ctx.needs_input_grad[4]:

@@ -35,6 +35,33 @@ def test_output_is_the_formula(linear):
     torch.testing.assert_close(adapter(x), expected)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 5, 24)])
+def test_gradients_are_those_of_the_formula(shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 40, bias=bias).double()
+    adapter = SumRA(layer, rank=4, alpha=8)
+    nn.init.normal_(adapter.adapter_up_proj.weight)
+    a, b = adapter.adapter_down_proj.weight, adapter.adapter_up_proj.weight
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(*shape[:-1], 40, dtype=torch.float64)
+    expected = torch.autograd.grad(layer(x) + 2 * x @ a.T @ b.T, (x, b), upstream)
+    found = torch.autograd.grad(adapter(x), (x, b), upstream)
+    torch.testing.assert_close(found, expected)
+
+
+def test_autocast_computes_in_bfloat16_and_trains_in_float32(linear):
+    adapter = SumRA(linear, rank=4)
+    nn.init.normal_(adapter.adapter_up_proj.weight)
+    x = torch.randn(3, 24, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = adapter(x)
+    output.float().sum().backward()
+    assert output.dtype == torch.bfloat16
+    assert x.grad.dtype == adapter.adapter_up_proj.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(output.float(), adapter(x), rtol=3e-2, atol=5e-2)
+
+
 def test_alpha_is_rank_by_default(linear):
     assert SumRA(linear, rank=4).scaling == 1.0
 
