@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -78,10 +79,10 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
     contenders = (
         ("speechbrain", _stock("stock_speechbrain.py", manifests)),
         ("transformers", _stock("stock_transformers.py", manifests)),
-        ("ours-lora-cold", _ours("lora", LORA_LR, "features")),
-        ("ours-lora-warm", _ours("lora", LORA_LR, "features")),
-        ("ours-sumra-cold", _ours("sumra", SUMRA_LR, "features-sumra")),
-        ("ours-sumra-warm", _ours("sumra", SUMRA_LR, "features-sumra")),
+        ("ours-lora-cold", _ours("lora", LORA_LR, "shared-lora")),
+        ("ours-lora-warm", _ours("lora", LORA_LR, "shared-lora")),
+        ("ours-sumra-cold", _ours("sumra", SUMRA_LR, "shared-sumra")),
+        ("ours-sumra-warm", _ours("sumra", SUMRA_LR, "shared-sumra")),
     )
     records = []
     jobs = [(number, *job) for number in range(repeats) for job in contenders]
@@ -89,7 +90,9 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
         folder = work / f"repeat{repeat}" / name
         record = folder / "record.json"
         if not record.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            # What an interrupted run left would be resumed.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
             facts = {"contender": name, "repeat": repeat}
             arguments, read = command(workload, folder)
             facts |= _run(arguments, folder / "log.txt")
@@ -152,13 +155,15 @@ def _stock_result(folder: Path) -> dict:
     return {key: result[key] for key in keys}
 
 
-def _ours(method: str, lr: float, features: str):
+def _ours(method: str, lr: float, runs_folder: str):
     def command(workload: Workload, folder: Path):
+        if folder.name.endswith("-cold"):
+            shutil.rmtree(folder.parent / runs_folder, ignore_errors=True)
         arguments = _options(
             locale=workload.locale,
             data_folder=workload.data_folder,
             whisper_hub=workload.whisper,
-            runs_folder=folder.parent / features,
+            runs_folder=folder.parent / runs_folder,
             output_folder=folder / "run",
             train_hours=workload.train_hours,
             dev_hours=workload.dev_hours,

@@ -37,9 +37,9 @@ from speechbrain_sumra.summary import versions
 
 STOCK = ("speechbrain", "transformers")
 SHORT = {
-    "train_hours": 0.4,
-    "dev_hours": 1,
-    "test_hours": 0.2,
+    "train_hours": 0.2,
+    "dev_hours": 0.03,
+    "test_hours": 0.1,
     "epochs": 1,
     "validations_per_epoch": 4,
 }
@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--short",
         action="store_true",
-        help="0.4 h, one epoch, 4 validations, 0.2 h of test (an hour on two cores)",
+        help="0.2 h, one epoch, 4 validations, 0.1 h of test (an hour on two cores)",
     )
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "bench")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
