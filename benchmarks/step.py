@@ -17,7 +17,7 @@ from speechbrain_sumra.precision import (
 )
 from speechbrain_sumra.whisper import Whisper
 
-BATCH, FRAMES, TOKENS = 4, 350, 32  # as clips of 6.5 s have
+BATCH, FRAMES, TOKENS = 4, 550, 32  # clips of 7 s and their margin
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -196,10 +196,10 @@ class ASR(sb.Brain):
         super().on_fit_start()
 
     def _keep_frozen_weights_in_one_precision(self):
-        """Spare autocast the conversion of the decoder's weights at each step."""
+        """Spare autocast the conversion of frozen weights at each step."""
         if self.precision == self.eval_precision != "fp32":
             dtype = precision_dtype(self.precision)
-            keep_frozen_linears_in(self.whisper.model.decoder, dtype)
+            keep_frozen_linears_in(self.whisper.model, dtype)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **kwargs):
         """As the parent, and note how many batches a part of an epoch has."""
