@@ -106,6 +106,19 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         )
 
 
+@pytest.mark.parametrize("context", ["full", "clip"])
+def test_kept_encoder_states_change_no_loss(monkeypatch, settings, tmp_path, context):
+    settings.update(number_of_epochs=1, encoder_context=context, score_unadapted=False)
+    courses = []
+    # The second of "disk" reads what the first wrote.
+    for number, mode in enumerate(("off", "disk", "disk", "ram")):
+        settings["output_folder"] = tmp_path / f"{number}_{mode}"
+        courses.append(run_here(monkeypatch, **settings, feature_cache=mode))
+    for course in courses[1:]:
+        assert course["validations"] == courses[0]["validations"]
+        assert course["test_loss"] == courses[0]["test_loss"]
+
+
 @pytest.mark.parametrize("method", ["sumra", "corda", "adalora", "lora_plus"])
 def test_resumed_run_equals_the_uninterrupted_one(
     monkeypatch, settings, tmp_path, method
@@ -148,8 +161,13 @@ def test_resumed_run_equals_the_uninterrupted_one(
 def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
     settings.update(strategy=strategy, rank=rank, precision="bf16")
     settings.update(number_of_epochs=1, validations_per_epoch=1, train_norms=False)
-    summary = run_here(monkeypatch, **settings)
+    summary = run_here(monkeypatch, **settings, score_unadapted=False)
     assert summary["adapter"]["strategy"] == strategy
+    assert summary["test_wer_before"] is None and summary["test_wer"] > 0
+    kept = read_json(settings["output_folder"] / "settings.json")
+    assert kept["precision"] == kept["eval_precision"] == "bf16"
+    (features,) = (settings["runs_folder"] / "features").iterdir()
+    assert "_bf16_" in features.name
     # Two decoder layers of width 16 and 32: B, and the language token.
     assert summary["trained_parameters"] == 2 * rank * (8 * 16 + 32 + 16) + 16
 

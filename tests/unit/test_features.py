@@ -147,6 +147,30 @@ def test_with_room_it_is_kept(whisper, tmp_path):
     assert states.mode == "disk"
 
 
+def test_augmentation_is_said_to_cost_time(whisper, tmp_path, caplog):
+    states = EncoderStates("disk", tmp_path / "features")
+    with caplog.at_level(logging.WARNING):
+        states.plan(whisper, [1.0])
+        assert not caplog.text
+        states.plan(whisper, [1.0], augmented=True)
+    assert "augmented" in caplog.text and "computed each time" in caplog.text
+
+
+@pytest.mark.parametrize("changed", ["precision", "context"])
+def test_precision_and_context_are_keys_too(
+    clips, tiny_whisper, tmp_path, encoded, changed
+):
+    precision, context = "fp32", "clip"
+    for _ in range(2):
+        whisper = Whisper(tiny_whisper, tmp_path, encoder_context=context)
+        EncoderStates("disk", tmp_path / "f", precision=precision)(clips, whisper)
+        if changed == "precision":
+            precision = "bf16"
+        else:
+            context = "full"
+    assert len(encoded) == 6
+
+
 def test_augmented_states_are_not_kept(clips, whisper, tmp_path, encoded):
     states = EncoderStates("disk", tmp_path / "features")
     plain, _ = states(clips, whisper)
