@@ -76,6 +76,7 @@ def build(tiny_whisper, tmp_path):
             "max_tokens": 7,
             "num_workers": 0,
             "models_to_average": 1,
+            "precision": "fp32",
         }
         overrides = merge_overrides("", **{**settings, **changes})
         return load_hparams(path, overrides)
