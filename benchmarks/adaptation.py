@@ -16,8 +16,8 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
-# Each at the best of the learning rates tried on the development set; see
-# docs/benchmarks.md. Stock LoRA is the same function of its parameters as ours.
+# Where they are from: docs/benchmarks.md. Stock LoRA is the same function of its
+# parameters as ours.
 STOCK_LR, LORA_LR, SUMRA_LR = 5e-4, 5e-4, 2e-4
 
 

@@ -9,7 +9,7 @@ import torch
 from speechbrain.decoders.seq2seq import S2SWhisperGreedySearcher
 from speechbrain.integrations.huggingface.whisper import Whisper as StockWhisper
 from tqdm import tqdm
-from transformers import WhisperForConditionalGeneration
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from speechbrain_sumra.data import read_audio
 from speechbrain_sumra.decoding import GreedySearcher
@@ -107,8 +107,6 @@ def _speechbrain(whisper, work):
 
 
 def _transformers(whisper):
-    from transformers import WhisperProcessor
-
     model = WhisperForConditionalGeneration.from_pretrained(whisper).to(DEVICE).eval()
     processor = WhisperProcessor.from_pretrained(whisper)
 

@@ -1,9 +1,12 @@
 """Freed memory goes back to the system, and settings of the user stay."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from speechbrain_sumra.memory import save_memory
 
 GROWTH = """
 import sys, torch
@@ -35,10 +38,6 @@ def test_freed_blocks_are_given_back():
 
 
 def test_settings_in_the_environment_are_left_alone(monkeypatch):
-    from speechbrain_sumra.memory import save_memory
-
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     save_memory()
-    import os
-
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
