@@ -19,6 +19,7 @@ from transformers.models.whisper.tokenization_whisper import (
     TO_LANGUAGE_CODE,
 )
 
+from speechbrain_sumra.attention import ATTENTION
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
 from speechbrain_sumra.loss import projected_cross_entropy
@@ -100,6 +101,7 @@ class Whisper(SpeechBrainWhisper):
             **kwargs,
         )
         self.model.float()
+        self.model.set_attn_implementation(ATTENTION)
         self.base_fingerprint = fingerprint_weights(self.model)
         if not self.encoder_only:
             self._set_language(language, locale)

@@ -140,7 +140,10 @@ class SumRA(LinearAdapter):
         if down.requires_grad or type(layer) is not nn.Linear:
             update = self.adapter_up_proj(self.adapter_down_proj(x))
             return layer(x) + self.scaling * update
-        return _FrozenDown.apply(x, layer.weight, layer.bias, down, up, self.scaling)
+        frozen = (x, layer.weight, layer.bias, down, up, self.scaling)
+        if torch.is_grad_enabled():
+            return _FrozenDown.apply(*frozen)
+        return _adapted_product(*frozen)[0]
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
@@ -159,6 +162,19 @@ class SumRA(LinearAdapter):
         return self.pretrained_module
 
 
+def _adapted_product(x, weight, bias, down, up, scaling):
+    """``x W0^T + bias + scaling * x A^T B^T``, and what its gradient needs."""
+    device, dtype = x.device.type, x.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    weight, down, up = weight.to(dtype), down.to(dtype), up.to(dtype)
+    rows = x.to(dtype).reshape(-1, x.shape[-1])
+    output = F.linear(rows, weight, None if bias is None else bias.to(dtype))
+    inner = F.linear(rows, down)
+    output.addmm_(inner, up.T, alpha=scaling)
+    return output.view(*x.shape[:-1], -1), (inner, weight, down, up)
+
+
 class _FrozenDown(torch.autograd.Function):
     """``x W0^T + bias + scaling * x A^T B^T`` where only x and B have gradients.
 
@@ -168,17 +184,10 @@ class _FrozenDown(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, scaling):
-        device, dtype = x.device.type, x.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        weight, down, low_up = weight.to(dtype), down.to(dtype), up.to(dtype)
-        rows = x.to(dtype).reshape(-1, x.shape[-1])
-        output = F.linear(rows, weight, None if bias is None else bias.to(dtype))
-        inner = F.linear(rows, down)
-        output.addmm_(inner, low_up.T, alpha=scaling)
-        ctx.save_for_backward(inner, weight, down, low_up)
+        output, needed = _adapted_product(x, weight, bias, down, up, scaling)
+        ctx.save_for_backward(*needed)
         ctx.shape, ctx.dtypes, ctx.scaling = x.shape, (x.dtype, up.dtype), scaling
-        return output.view(*x.shape[:-1], -1)
+        return output
 
     @staticmethod
     @once_differentiable
