@@ -2,6 +2,7 @@
 # make test   all tests
 # make lint   style, without changing anything
 # make bench  speed beside the stock ways, DATA=folder of Common Voice; SHORT=1: an hour
+# make bench-bank    many languages in one model; ADAPTER=file is scored in fp16 and int8
 # make bench-growth  time and memory up to 70,000 clips, one and two processes
 # Each creates .venv if it is missing or older than what it is made of.
 
@@ -14,7 +15,7 @@ READY := $(VENV)/.ready
 DATA ?= ../shared/corpora/cv
 LOCALE ?= hsb
 
-.PHONY: demo test lint bench bench-growth clean
+.PHONY: demo test lint bench bench-bank bench-growth clean
 
 demo: $(READY)
 	$(BIN)/python recipes/CommonVoice/make_synthetic_corpus.py --data_folder data/synthetic
@@ -30,6 +31,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py --data_folder $(DATA) --locale $(LOCALE) $(if $(SHORT),--short)
+
+bench-bank: $(READY)
+	$(BIN)/python benchmarks/bench_bank.py --data_folder $(DATA) --locale $(LOCALE) $(if $(ADAPTER),--adapter $(ADAPTER))
 
 bench-growth: $(READY)
 	$(BIN)/python benchmarks/growth.py

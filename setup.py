@@ -16,6 +16,8 @@ offline = [
 # PEFT's CorDA imports attrs without asking for it.
 baselines = ["peft>=0.21,<1", "attrs>=22"]
 bench = [*baselines, "accelerate>=1.1", "psutil>=5.9"]
+export = ["peft>=0.21,<1", "ctranslate2>=4.4", "faster-whisper>=1.1"]
+serve = ["gradio>=5"]
 
 setup(
     name="speechbrain-sumra",
@@ -50,13 +52,20 @@ setup(
         "baselines": baselines,
         # what the benchmarks compare with, and how they measure
         "bench": bench,
+        # PEFT and CTranslate2 folders
+        "export": export,
+        # the page of `sumra demo`
+        "serve": serve,
         "dev": [
             *offline,
             *baselines,
             *bench,
+            *export,
+            *serve,
             "pytest>=8",
             "ruff>=0.6",
-            "ctranslate2>=4.4",
+            "selenium>=4.20",
         ],
     },
+    entry_points={"console_scripts": ["sumra = speechbrain_sumra.cli:main"]},
 )

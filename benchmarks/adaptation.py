@@ -104,18 +104,37 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
 
 def _write_manifests(workload: Workload, work: Path) -> Path:
     """Manifests for the stock contenders; ours writes them itself, on the clock."""
-    sys.path.insert(0, str(ROOT / "recipes" / "CommonVoice"))
+    return prepare_manifests(
+        workload.data_folder,
+        workload.locale,
+        work,
+        train_hours=workload.train_hours,
+        dev_hours=workload.dev_hours,
+        test_hours=workload.test_hours,
+    )
+
+
+def prepare_manifests(data_folder: str, locale: str, work: Path, **hours) -> Path:
+    """Manifests as the recipe writes them, in ``work``/manifests.
+
+    Arguments
+    ---------
+    data_folder, locale : str
+        Common Voice data.
+    work : Path
+        Where to write.
+    **hours
+        ``train_hours``, ``dev_hours``, ``test_hours``; default 1.
+    """
     sys.path.insert(0, str(ROOT / "recipes" / "CommonVoice"))
     from common_voice_prepare import prepare_common_voice
 
     folder = work / "manifests"
     prepare_common_voice(
-        data_folder=workload.data_folder,
-        locale=workload.locale,
+        data_folder=data_folder,
+        locale=locale,
         save_folder=folder,
-        train_hours=workload.train_hours,
-        dev_hours=workload.dev_hours,
-        test_hours=workload.test_hours,
+        **{"train_hours": 1, "dev_hours": 1, "test_hours": 1, **hours},
         max_duration=10.0,
         max_characters=200,
         durations_file=work / "durations.csv",

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import torch
-from speechbrain.nnet.adapters import AdaptedModel
+from speechbrain.nnet.adapters import AdaptedModel, replace_module
 from speechbrain.utils.distributed import run_on_main
 from torch import nn
 
 from speechbrain_sumra.basis import Basis, stored_basis
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.layer_adapters import LayerAdapters
+from speechbrain_sumra.method import AdaptationMethod
 
 # Every linear layer of the decoder (10 a layer), not the tied output
 # projection; names as SpeechBrain's Whisper has them.
@@ -34,10 +35,10 @@ class AdaptedWhisper(AdaptedModel):
     model_to_adapt : torch.nn.Module
         A Whisper of SpeechBrain or of this package. If it is on the meta
         device, parameters can be counted and nothing else.
-    adapter_class : type
+    adapter_class : type or AdaptationMethod
         An ``nn.Module`` around one layer (``SumRA``, ``SORSA``, SpeechBrain's
-        own ``LoRA``), or ``PeftAdapters`` for a method of PEFT. None: no
-        adapters.
+        own ``LoRA``), or ``PeftAdapters`` for a method of PEFT; or an
+        ``AdaptationMethod`` with its settings. None: no adapters.
     adapter_kwargs : dict
         Its settings.
     basis_folder : str or Path
@@ -68,7 +69,7 @@ class AdaptedWhisper(AdaptedModel):
     def __init__(
         self,
         model_to_adapt: nn.Module,
-        adapter_class: type | None,
+        adapter_class: type | AdaptationMethod | None,
         adapter_kwargs: dict | None = None,
         basis_folder: str | Path = "basis",
         train_norms: bool = True,
@@ -95,6 +96,7 @@ class AdaptedWhisper(AdaptedModel):
         self.basis: Basis | None = None
         self.basis_file: Path | None = None
         self.adapters = None
+        self._unmerged: dict[str, nn.Module] | None = None
         if adapter_class is None:
             return
         if not self.replace_layers:
@@ -119,12 +121,9 @@ class AdaptedWhisper(AdaptedModel):
 
     def describe_basis(self) -> dict:
         """What the basis is made from, beside data."""
-        return {
-            "base_fingerprint": self.base_fingerprint,
-            "method": self.adapters.name,
-            "settings": self.adapters.basis_settings,
-            "layers": sorted(self.replace_layers),
-        }
+        return basis_description(
+            self.base_fingerprint, self.adapters, self.replace_layers
+        )
 
     def _insert_shared(self) -> None:
         """Insert adapters on the stored basis."""
@@ -179,6 +178,44 @@ class AdaptedWhisper(AdaptedModel):
             parameter.requires_grad_(True)
         self.basis = basis
 
+    def merge(self) -> None:
+        """Put plain layers in the place of the adapted ones: ``W0 + (alpha / r) B A``.
+
+        The model computes the same to rounding, faster, and for this one language.
+        The adapted layers are kept for ``unmerge``; nothing can be trained until
+        then. Weights should be float32: bfloat16 rounds small updates away.
+
+        Raises
+        ------
+        ValueError
+            If it is merged already, or the method has no such layers.
+        """
+        if self._unmerged is not None:
+            raise ValueError("The adapters are merged already: unmerge() first.")
+        layers = self.replace_layers if self.adapters is not None else []
+        adapted = {name: self.adapted_model.get_submodule(name) for name in layers}
+        merged = {
+            name: self.adapters.merged_layer(layer).requires_grad_(False)
+            for name, layer in adapted.items()
+        }
+        for name, layer in merged.items():
+            replace_module(self.adapted_model, name, layer)
+        self._unmerged = adapted
+
+    def unmerge(self) -> None:
+        """Put the adapted layers back, as they were to the bit.
+
+        Raises
+        ------
+        ValueError
+            If nothing is merged.
+        """
+        if self._unmerged is None:
+            raise ValueError("The adapters are not merged: merge() first.")
+        for name, layer in self._unmerged.items():
+            replace_module(self.adapted_model, name, layer)
+        self._unmerged = None
+
     def regularizer(self) -> torch.Tensor | None:
         """What the method adds to the training loss, a scalar, or None."""
         if self.adapters is None:
@@ -186,8 +223,32 @@ class AdaptedWhisper(AdaptedModel):
         return self.adapters.regularizer(self.adapted_model)
 
 
+def basis_description(
+    base_fingerprint: str, method: AdaptationMethod, layers: list[str]
+) -> dict:
+    """What a basis is made from, beside data.
+
+    Arguments
+    ---------
+    base_fingerprint : str
+        Of the base model.
+    method : AdaptationMethod
+        What makes it.
+    layers : list of str
+        The adapted layers.
+    """
+    return {
+        "base_fingerprint": base_fingerprint,
+        "method": method.name,
+        "settings": method.basis_settings,
+        "layers": sorted(layers),
+    }
+
+
 def _adapters(adapter_class, settings: dict):
     """The method behind a class, as HyperPyYAML's ``!name:`` gives it."""
+    if isinstance(adapter_class, AdaptationMethod):
+        return adapter_class
     partial_settings = getattr(adapter_class, "keywords", {})
     adapter_class = getattr(adapter_class, "func", adapter_class)
     settings = {**partial_settings, **settings}

@@ -8,6 +8,8 @@ file.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,8 +19,9 @@ from safetensors.torch import save
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.files import replacing
+from speechbrain_sumra.storage import SCALE, decode, encode
 
-FORMAT = "sumra-adapter-2"
+FORMAT = "sumra-adapter-3"
 BASIS = "basis:"  # starts the names of the tensors of a basis in the file
 
 
@@ -37,14 +40,15 @@ def describe(model: AdaptedWhisper) -> dict:
     Returns
     -------
     dict
-        Method and its settings, the adapted layers, the choices of language
-        and encoder context, and the fingerprints of base model and basis (None
-        without a basis).
+        Method, its settings and their names, the adapted layers, the choices of
+        language and encoder context, and the fingerprints of base model and basis
+        (None without a basis).
     """
     method = model.adapters
     has_basis = model.basis is not None and model.basis.tensors
     return {
         "method": None if method is None else method.name,
+        "settings": [] if method is None else sorted(method.settings),
         **({} if method is None else method.settings),
         "layers": sorted(model.replace_layers),
         "language": getattr(model, "language_setting", None),
@@ -54,7 +58,9 @@ def describe(model: AdaptedWhisper) -> dict:
     }
 
 
-def save_adapter(path: str | Path, model: AdaptedWhisper, **facts) -> None:
+def save_adapter(
+    path: str | Path, model: AdaptedWhisper, storage: str = "fp32", **facts
+) -> None:
     """Write what was trained to one file, all or nothing.
 
     Arguments
@@ -63,22 +69,42 @@ def save_adapter(path: str | Path, model: AdaptedWhisper, **facts) -> None:
         The file to write, by convention ``*.safetensors``.
     model : AdaptedWhisper
         The trained model.
+    storage : str
+        "fp32" (default), "fp16" or "int8"; see ``storage.encode``.
     **facts
         More metadata that JSON can hold: locale, WER, versions, ...
     """
     tensors = dict(trained_tensors(model))
     if not model.basis_is_shared:
         tensors |= {BASIS + name: value for name, value in model.basis.tensors.items()}
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in tensors.items()
-    }
-    metadata = {
+    write_adapter(path, {**facts, **describe(model)}, tensors, storage)
+
+
+def write_adapter(
+    path: str | Path, metadata: dict, tensors: dict[str, torch.Tensor], storage: str
+) -> None:
+    """Write an adapter file from what ``read_adapter`` gives, all or nothing.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file to write.
+    metadata : dict
+        What ``describe`` gives, and facts.
+    tensors : dict of str to torch.Tensor
+        The trained tensors by name, and those of a basis of the language's own.
+    storage : str
+        "fp32", "fp16" or "int8".
+    """
+    tensors = {name: value.detach().cpu() for name, value in tensors.items()}
+    metadata = {**metadata, "storage": storage}
+    header = {
         "format": FORMAT,
-        "adapter": json.dumps({**facts, **describe(model)}, ensure_ascii=False),
+        "adapter": json.dumps(metadata, ensure_ascii=False),
     }
     with replacing(path) as partial:
         # save_file would make a file that only its owner can read.
-        partial.write_bytes(save(tensors, metadata))
+        partial.write_bytes(save(encode(tensors, storage), header))
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -99,7 +125,8 @@ def read_metadata(path: str | Path) -> dict:
     AdapterFileError
         If the file is not an adapter file, or damaged.
     """
-    return read_adapter(path)[0]
+    with _opened(path) as (metadata, _):
+        return metadata
 
 
 def read_adapter(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
@@ -123,24 +150,62 @@ def read_adapter(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     AdapterFileError
         If the file is not an adapter file, or damaged.
     """
+    with _opened(path) as (metadata, file):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    return metadata, decode(tensors)
+
+
+def read_shapes(path: str | Path) -> tuple[dict, dict[str, tuple[int, ...]]]:
+    """Metadata of an adapter file and the shapes of its tensors, which stay unread.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file written by ``save_adapter``.
+
+    Returns
+    -------
+    metadata : dict
+        What ``describe`` gives, and the facts.
+    shapes : dict of str to tuple of int
+        By name, as in ``read_adapter``.
+
+    Raises
+    ------
+    AdapterFileError
+        If the file is not an adapter file, or damaged.
+    """
+    with _opened(path) as (metadata, file):
+        shapes = {
+            name: tuple(file.get_slice(name).get_shape())
+            for name in file.keys()
+            if not name.endswith(SCALE)
+        }
+    return metadata, shapes
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[dict, safe_open]]:
+    """Metadata and the memory-mapped file; what is unreadable is one clear error."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if header.get("format") != FORMAT:
+                raise AdapterFileError(
+                    f"{path} is not an adapter file of this version: expected format "
+                    f"{FORMAT!r}, found {header.get('format')!r}."
+                )
+            try:
+                metadata = json.loads(header["adapter"])
+            except (KeyError, ValueError) as error:
+                raise AdapterFileError(
+                    f"{path}: unreadable metadata: {error}"
+                ) from error
+            yield metadata, file
     except (SafetensorError, OSError) as error:
         raise AdapterFileError(
             f"{path} cannot be read as an adapter file: {error}"
         ) from error
-    if header.get("format") != FORMAT:
-        raise AdapterFileError(
-            f"{path} is not an adapter file of this version: expected format "
-            f"{FORMAT!r}, found {header.get('format')!r}."
-        )
-    try:
-        metadata = json.loads(header["adapter"])
-    except (KeyError, ValueError) as error:
-        raise AdapterFileError(f"{path}: unreadable metadata: {error}") from error
-    return metadata, tensors
 
 
 def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:

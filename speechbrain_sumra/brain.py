@@ -8,7 +8,11 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataio import length_to_mask
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    if_main_process,
+    infer_device,
+    run_on_main,
+)
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
@@ -16,7 +20,11 @@ from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.data import IGNORED
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.optimizer import parameter_groups, set_learning_rate
-from speechbrain_sumra.precision import keep_frozen_linears_in, precision_dtype
+from speechbrain_sumra.precision import (
+    choose_precision,
+    keep_frozen_linears_in,
+    precision_dtype,
+)
 
 logger = get_logger(__name__)
 
@@ -35,6 +43,24 @@ class ASR(sb.Brain):
     ``validations_per_epoch``, ``number_of_validations``, ``lr``,
     ``lora_plus_ratio`` and ``output_folder``.
     """
+
+    def __init__(
+        self,
+        modules=None,
+        opt_class=None,
+        hparams=None,
+        run_opts=None,
+        checkpointer=None,
+    ):
+        # SpeechBrain does not know "auto".
+        device = (run_opts or {}).get("device") or infer_device()
+        chosen = {
+            name: choose_precision(hparams[name], device)
+            for name in ("precision", "eval_precision")
+            if name in hparams
+        }
+        hparams = {**hparams, **chosen}
+        super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
 
     @property
     def whisper(self):

@@ -1,5 +1,6 @@
 """Greedy decoding in batches, with a cache of keys and values."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -52,7 +53,11 @@ class GreedySearcher:
 
     @torch.no_grad()
     def __call__(
-        self, states: torch.Tensor, lengths: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        prompts: Sequence[Sequence[int]] | None = None,
+        on_select: Callable[[torch.Tensor], None] | None = None,
     ) -> list[list[int]]:
         """Most probable token, one after the other.
 
@@ -62,34 +67,58 @@ class GreedySearcher:
             Encoder states, shape (batch, frames, width).
         lengths : torch.Tensor
             How many of the states belong to each utterance. Default: all.
+        prompts : sequence of sequence of int
+            Tokens that each hypothesis starts with, at least one. They may differ
+            in length: where one goes on, others have begun with their text.
+            Default: the model's prompt.
+        on_select : callable
+            Told which rows of the batch go on when some have ended, as indices.
 
         Returns
         -------
         list of list of int
             Tokens of each utterance, without prompt and end.
         """
-        prompt = self.model.prompt
-        number = len(states)
-        limit = self.model.config.max_target_positions - len(prompt)
-        hypotheses: list[list[int]] = [[] for _ in range(number)]
-        rows = torch.arange(number, device=states.device)
-        tokens = torch.tensor([prompt] * number, device=states.device)
-        cache = None
-        for step in range(min(self.max_tokens, limit)):
+        device = states.device
+        prompts = prompts or [self.model.prompt] * len(states)
+        prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
+        table = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(prompt) for prompt in prompts], batch_first=True
+        ).to(device)
+        limits = self.model.config.max_target_positions - prompt_lengths
+        limits = limits.clamp(max=self.max_tokens)
+        position = int(prompt_lengths.min())
+        tokens, cache = table[:, :position], None
+        hypotheses: list[list[int]] = [[] for _ in prompts]
+        rows = torch.arange(len(prompts))
+        while len(rows):
             logits, cache = self.model.next_logits(states, tokens, cache, lengths)
+            # How much of its text each row has; less than none within its prompt.
+            said = position - prompt_lengths[rows]
             logits[:, self._suppressed] = -torch.inf
-            if step == 0:
-                logits[:, self._blank] = -torch.inf
+            first = (said == 0).nonzero().to(device)
+            logits[first, self._blank] = -torch.inf
             chosen = logits.argmax(dim=-1)
-            goes_on = chosen != self.model.eos
+            if position < table.shape[1]:
+                given = table[rows.to(device), position]
+                chosen = torch.where((said < 0).to(device), given, chosen)
+            found = chosen.cpu()
+            speaks = (said >= 0) & (found != self.model.eos)
+            for row, token in zip(
+                rows[speaks].tolist(), found[speaks].tolist(), strict=True
+            ):
+                hypotheses[row].append(token)
+            goes_on = (said < 0) | (speaks & (said + 1 < limits[rows]))
             if not goes_on.all():
                 keep = goes_on.nonzero()[:, 0]
-                if not len(keep):
+                rows, keep = rows[keep], keep.to(device)
+                if not len(rows):
                     break
-                rows, chosen, states = rows[keep], chosen[keep], states[keep]
+                chosen, states = chosen[keep], states[keep]
                 lengths = None if lengths is None else lengths[keep]
                 cache.batch_select_indices(keep)
-            for row, token in zip(rows.tolist(), chosen.tolist(), strict=True):
-                hypotheses[row].append(token)
+                if on_select is not None:
+                    on_select(keep)
             tokens = chosen[:, None]
+            position += 1
         return hypotheses

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_sumra.data import read_audio
 from speechbrain_sumra.files import replacing
-from speechbrain_sumra.precision import precision_dtype
+from speechbrain_sumra.precision import choose_precision, precision_dtype
 from speechbrain_sumra.whisper import Whisper
 
 logger = get_logger(__name__)
@@ -51,7 +51,8 @@ class EncoderStates:
         with 50 frames a second: 51 kB a second for whisper-base, 77 kB for
         small, 128 kB for large; with the full encoder context always 30 s.
     precision : str
-        What the encoder multiplies in: "fp32" (default), "bf16" or "fp16".
+        What the encoder multiplies in: "fp32" (default), "bf16", "fp16", or "auto";
+        see ``choose_precision``.
 
     Raises
     ------
@@ -207,19 +208,46 @@ class EncoderStates:
         """Where states of this model and these settings are."""
         return self.folder / (
             f"{whisper.base_fingerprint[:16]}_{whisper.encoder_settings}_"
-            f"{self.precision}_{FORMAT}"
+            f"{self._precision(whisper)}_{FORMAT}"
         )
 
+    def _precision(self, whisper: Whisper) -> str:
+        return choose_precision(self.precision, _device(whisper))
+
     def _encode(self, path, whisper, augment=None):
-        device = _device(whisper)
-        wav = read_audio(path, whisper.sampling_rate)[None].to(device)
+        wav = read_audio(path, whisper.sampling_rate)
         if augment is not None:
-            wav = augment(wav)
-        dtype = precision_dtype(self.precision)
-        low = dtype != torch.float32
-        # Not in the precision of whichever stage asks first.
-        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=low):
-            return whisper.encode(wav)[0].to(torch.float16)
+            wav = augment(wav[None].to(_device(whisper)))[0]
+        return encode_utterance(whisper, wav, self._precision(whisper))
+
+
+def encode_utterance(
+    whisper: Whisper, wav: torch.Tensor, precision: str, context: str | None = None
+) -> torch.Tensor:
+    """Encoder states of one utterance, by itself, rounded to float16.
+
+    Arguments
+    ---------
+    whisper : Whisper
+        The model that encodes.
+    wav : torch.Tensor
+        Waveform at 16 kHz, at most 30 s, shape (samples,).
+    precision : str
+        What the encoder multiplies in, whatever autocast says elsewhere: "fp32",
+        "bf16" or "fp16".
+    context : str
+        "full" or "clip". Default: the model's.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (frames, width), float16.
+    """
+    device = _device(whisper)
+    dtype = precision_dtype(precision)
+    low = dtype != torch.float32
+    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=low):
+        return whisper.encode(wav[None].to(device), context)[0].to(torch.float16)
 
 
 def _device(whisper: Whisper) -> torch.device:

@@ -103,6 +103,15 @@ class LayerAdapters(AdaptationMethod):
             adapter = self.adapter_class(layer, **self.settings, **prepared)
             replace_module(model, name, adapter)
 
+    def merged_layer(self, adapter: nn.Module) -> nn.Linear:
+        """What the adapter's own ``merge`` returns."""
+        if not hasattr(adapter, "merge"):
+            raise ValueError(
+                f"{self.name} cannot be merged: it has no method merge() that returns "
+                "a plain linear layer."
+            )
+        return adapter.merge()
+
     def regularizer(self, model: nn.Module) -> torch.Tensor | None:
         """Sum of the adapters' regularizers, or None if they have none."""
         terms = [

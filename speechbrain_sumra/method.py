@@ -89,6 +89,26 @@ class AdaptationMethod(ABC):
             If the method cannot be used on these layers.
         """
 
+    @abstractmethod
+    def merged_layer(self, adapter: nn.Module) -> nn.Linear:
+        """A plain layer that does what an adapted one does.
+
+        Arguments
+        ---------
+        adapter : torch.nn.Module
+            What ``insert`` put in the place of a layer. It stays as it is.
+
+        Returns
+        -------
+        torch.nn.Linear
+            A new layer.
+
+        Raises
+        ------
+        ValueError
+            If no linear layer does the same.
+        """
+
     def regularizer(self, model: nn.Module) -> torch.Tensor | None:
         """What is added to the training loss, a scalar, or None.
 

@@ -298,6 +298,12 @@ class PeftAdapters(AdaptationMethod):
                     getattr(layer, part)[ADAPTER].weight.copy_(start)
                 layer.get_base_layer().weight -= layer.get_delta_weight(ADAPTER)
 
+    def merged_layer(self, adapter: nn.Module) -> nn.Linear:
+        """PEFT's own merge, of a copy."""
+        merged = copy.deepcopy(adapter)
+        merged.merge(safe_merge=True)
+        return merged.get_base_layer()
+
 
 def _import_peft():
     try:

@@ -89,7 +89,7 @@ def write_summary(
     """
     parameters = count_parameters(model)
     description = describe(model)
-    for bulky in ("layers", "language"):
+    for bulky in ("layers", "language", "settings"):
         del description[bulky]
     shared = model.basis is not None and model.basis_is_shared
     summary = {

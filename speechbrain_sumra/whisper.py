@@ -128,21 +128,30 @@ class Whisper(SpeechBrainWhisper):
                 raise ValueError('language "new" needs a locale to name it.')
             prompt_language = self._add_language(locale)
         else:
-            prompt_language = self._known_language(language)
+            prompt_language = self.language_token(language)
             self.language = language
         # The parent class falls back to English; "no language" is a choice.
         self.tokenizer.language = self.language
         if self.is_multilingual:
-            prompt = [
-                self.bos,
-                *([] if prompt_language is None else [prompt_language]),
-                self.transcribe if self.task == "transcribe" else self.translate,
-                self.no_timestamps,
-            ]
-            fix_prompt(self.tokenizer, prompt)
+            fix_prompt(self.tokenizer, self.prompt_with(prompt_language))
 
-    def _known_language(self, language: str) -> int:
-        """Token of one of Whisper's own languages."""
+    def prompt_with(self, language_token: int | None) -> list[int]:
+        """Start, the language's token or none, task, no timestamps."""
+        return [
+            self.bos,
+            *([] if language_token is None else [language_token]),
+            self.transcribe if self.task == "transcribe" else self.translate,
+            self.no_timestamps,
+        ]
+
+    def language_token(self, language: str) -> int:
+        """Token of one of Whisper's own languages, by name or code.
+
+        Raises
+        ------
+        ValueError
+            If it is none of them; they are listed.
+        """
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         token = self.tokenizer.convert_tokens_to_ids(f"<|{code}|>")
         if code not in LANGUAGES or token not in self.language_tokens:
@@ -262,13 +271,15 @@ class Whisper(SpeechBrainWhisper):
             )
         return super().pad_or_trim(array, length, axis)
 
-    def encode(self, wav: torch.Tensor) -> torch.Tensor:
+    def encode(self, wav: torch.Tensor, context: str | None = None) -> torch.Tensor:
         """Encoder states of a batch, without gradients if it is frozen.
 
         Arguments
         ---------
         wav : torch.Tensor
             Waveforms at 16 kHz, at most 30 s, shape (batch, samples).
+        context : str
+            "full" or "clip". Default: the model's ``encoder_context``.
 
         Returns
         -------
@@ -279,9 +290,9 @@ class Whisper(SpeechBrainWhisper):
         with torch.set_grad_enabled(
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
-            if self.encoder_context == "full":
+            if (context or self.encoder_context) == "full":
                 return self.forward_encoder(self._get_mel(wav))
-            samples = self.count_states(wav.shape[1]) * SAMPLES_PER_STATE
+            samples = _clip_states(wav.shape[1]) * SAMPLES_PER_STATE
             return self._encode_part(
                 self.log_mel_spectrogram(self.pad_or_trim(wav, samples))
             )
@@ -295,10 +306,7 @@ class Whisper(SpeechBrainWhisper):
         >>> Whisper.count_states(SimpleNamespace(encoder_context="clip"), 16000)
         250
         """
-        if self.encoder_context == "full":
-            return MAX_STATES
-        with_margin = samples + int(CLIP_MARGIN * SAMPLE_RATE)
-        return math.ceil(min(with_margin, N_SAMPLES) / SAMPLES_PER_STATE)
+        return MAX_STATES if self.encoder_context == "full" else _clip_states(samples)
 
     @property
     def encoder_settings(self) -> str:
@@ -456,3 +464,8 @@ class Whisper(SpeechBrainWhisper):
                 use_cache=True,
             )
         return self._project(output.last_hidden_state[:, -1]), output.past_key_values
+
+
+def _clip_states(samples: int) -> int:
+    with_margin = samples + int(CLIP_MARGIN * SAMPLE_RATE)
+    return math.ceil(min(with_margin, N_SAMPLES) / SAMPLES_PER_STATE)

@@ -248,7 +248,13 @@ def run_experiment(
     adapter_file = folder / "adapter.safetensors" if trains else None
     if trains:
         save_adapter(
-            adapter_file, model, **facts, test_wer=after["WER"], versions=versions()
+            adapter_file,
+            model,
+            hparams["adapter_storage"],
+            **facts,
+            seed=hparams["seed"],
+            test_wer=after["WER"],
+            versions=versions(),
         )
     summary = write_summary(
         folder / "summary.json",

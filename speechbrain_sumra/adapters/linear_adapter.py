@@ -1,5 +1,9 @@
 """What our adapters have in common: a frozen linear layer inside."""
 
+import copy
+from abc import abstractmethod
+
+import torch
 from torch import nn
 
 
@@ -34,3 +38,21 @@ class LinearAdapter(nn.Module):
                 "match linear layers only."
             )
         self.pretrained_module = target_module.requires_grad_(False)
+
+    @abstractmethod
+    def delta_weight(self) -> torch.Tensor:
+        """What the adapter adds to the weight of its frozen layer, (d, k)."""
+
+    @torch.no_grad()
+    def merge(self) -> nn.Linear:
+        """A plain layer that does the same; the adapter stays as it is.
+
+        Returns
+        -------
+        torch.nn.Linear
+            A new layer of the original's shape, its weight ``delta_weight``
+            more than the frozen one's.
+        """
+        merged = copy.deepcopy(self.pretrained_module)
+        merged.weight += self.delta_weight().to(merged.weight.dtype)
+        return merged

@@ -74,7 +74,7 @@ class SORSA(LinearAdapter):
             self.adapter_down_proj.weight.copy_(right)
             self.adapter_scale.copy_(values)
             self.adapter_up_proj.weight.copy_(left)
-            weight -= self._principal_weight()
+            weight -= self.delta_weight()
 
     @staticmethod
     def prepare(
@@ -119,7 +119,7 @@ class SORSA(LinearAdapter):
         }
         return tensors, {"principal_energy": round(energy, 6)}
 
-    def _principal_weight(self) -> torch.Tensor:
+    def delta_weight(self) -> torch.Tensor:
         """``W_p = U_p diag(S_p) V_p^T``, shape (d, k)."""
         scaled = self.adapter_scale.unsqueeze(1) * self.adapter_down_proj.weight
         return self.adapter_up_proj.weight @ scaled
@@ -147,19 +147,3 @@ class SORSA(LinearAdapter):
         departure = (left.T @ left - identity).square().sum()
         departure = departure + (right @ right.T - identity).square().sum()
         return self.gamma * departure
-
-    @torch.no_grad()
-    def merge(self) -> nn.Linear:
-        """The plain layer that does the same: ``W_r + U_p diag(S_p) V_p^T``.
-
-        The pretrained layer itself is changed and returned; the adapter is
-        not to be used afterwards.
-
-        Returns
-        -------
-        torch.nn.Linear
-            A layer of the original's shape; without training, the original
-            to rounding.
-        """
-        self.pretrained_module.weight += self._principal_weight()
-        return self.pretrained_module

@@ -145,21 +145,10 @@ class SumRA(LinearAdapter):
             return _FrozenDown.apply(*frozen)
         return _adapted_product(*frozen)[0]
 
-    @torch.no_grad()
-    def merge(self) -> nn.Linear:
-        """The plain layer that does the same: ``W0 + (alpha / r) B A``.
-
-        The pretrained layer itself is changed and returned; the adapter is
-        not to be used afterwards.
-
-        Returns
-        -------
-        torch.nn.Linear
-            A layer of the original's shape.
-        """
+    def delta_weight(self) -> torch.Tensor:
+        """``(alpha / r) B A``, shape (d, k)."""
         update = self.adapter_up_proj.weight @ self.adapter_down_proj.weight
-        self.pretrained_module.weight += self.scaling * update
-        return self.pretrained_module
+        return self.scaling * update
 
 
 def _adapted_product(x, weight, bias, down, up, scaling):

@@ -126,7 +126,7 @@ def change_file(path, change):
     tensors = load_file(path)
     change(tensors)
     metadata = {
-        "format": "sumra-adapter-2",
+        "format": "sumra-adapter-3",
         "adapter": json.dumps(read_metadata(path)),
     }
     save_file(tensors, path, metadata=metadata)

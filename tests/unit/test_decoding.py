@@ -65,6 +65,22 @@ def test_padding_changes_nothing(model):
     assert searcher(states, lengths) == alone
 
 
+def test_prompts_may_differ_in_length(model):
+    searcher = GreedySearcher(model, 8)
+    states = states_of(model, 4, 30)
+    start, end = model.prompt[0], model.prompt[-2:]
+    prompts = [[start, *middle, *end] for middle in ([], [300], [301, 302], [300])]
+    alone = [
+        searcher(state[None], prompts=[prompt])[0]
+        for state, prompt in zip(states, prompts, strict=True)
+    ]
+    assert searcher(states, prompts=prompts) == alone
+    assert any(alone)
+    limit = model.config.max_target_positions
+    lengths = [len(tokens) for tokens in GreedySearcher(model, 1000)(states)]
+    assert max(lengths) <= limit - len(model.prompt)
+
+
 def test_longest_hypothesis(model):
     assert all(len(h) <= 3 for h in GreedySearcher(model, 3)(states_of(model, 4)))
     limit = model.config.max_target_positions - len(model.prompt)

@@ -1,0 +1,134 @@
+"""What an adapter file adds to the base model, as matrices of low rank."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from speechbrain_sumra.adapter_file import AdapterFileError
+
+UP, DOWN = ".adapter_up_proj.weight", ".adapter_down_proj.weight"
+LORA_UP, LORA_DOWN = ".lora_B.default.weight", ".lora_A.default.weight"
+NEW_TOKEN = "model.decoder.embed_tokens.new_token.weight"
+
+# Why a method's files cannot share one base model with others.
+REFUSED = {
+    None: "full fine-tuning changes every weight of the decoder",
+    "SORSA": "it replaces the base weights by what is left of them",
+    "AdaLora": "its rank differs from layer to layer",
+    "Vera": "it scales matrices that are not its layers' own",
+}
+REPLACES_BASE = ("pissa", "olora", "corda", "lora_ga", "mica")
+ADVICE = "Load it by itself (load_adapted), or export it merged."
+
+
+@dataclass
+class LowRank:
+    """One language: ``W0 + up^T down`` in each layer, and norms of its own.
+
+    Attributes
+    ----------
+    up : dict of str to torch.Tensor
+        By layer, B scaled and transposed, shape (r, d).
+    down : dict of str to torch.Tensor
+        By layer, A, shape (r, k), where it is not that of the basis.
+    norms : dict of str to torch.Tensor
+        Weights and biases of layer norms by parameter name, shape (width,).
+    new_token : torch.Tensor or None
+        Embedding of the language's own token, shape (width,).
+    """
+
+    up: dict[str, torch.Tensor] = field(default_factory=dict)
+    down: dict[str, torch.Tensor] = field(default_factory=dict)
+    norms: dict[str, torch.Tensor] = field(default_factory=dict)
+    new_token: torch.Tensor | None = None
+
+
+def has_own_down(metadata: dict) -> bool:
+    """Whether a file's A is its own instead of one that all languages share.
+
+    Arguments
+    ---------
+    metadata : dict
+        What ``read_metadata`` returned.
+
+    Raises
+    ------
+    AdapterFileError
+        If the method cannot share a base model with others at all.
+
+    Example
+    -------
+    >>> has_own_down({"method": "Lora"})
+    True
+    >>> has_own_down({"method": "SumRA", "train_down_proj": False})
+    False
+    """
+    method = metadata["method"]
+    if method == "SumRA":
+        return metadata["train_down_proj"]
+    reason = REFUSED.get(method, "it is not known here")
+    if method == "Lora":
+        start = metadata.get("init_lora_weights")
+        replaces = isinstance(start, str) and start.startswith(REPLACES_BASE)
+        if metadata.get("use_dora"):
+            method, reason = "DoRA", "it rescales every output of the base weights"
+        elif replaces:
+            method, reason = start, REFUSED["SORSA"]
+        else:
+            return True
+    raise AdapterFileError(
+        f"An adapter of {method or 'no method'} cannot be used beside others in one "
+        f"model: {reason}. {ADVICE}"
+    )
+
+
+def low_rank(
+    metadata: dict, tensors: dict[str, torch.Tensor], basis: dict[str, torch.Tensor]
+) -> LowRank:
+    """Sort the tensors of a file by what they are for.
+
+    Arguments
+    ---------
+    metadata, tensors : dict
+        What ``read_adapter`` returned.
+    basis : dict of str to torch.Tensor
+        Tensors of the file's basis; LoRA-FA's A is there.
+
+    Returns
+    -------
+    LowRank
+
+    Raises
+    ------
+    AdapterFileError
+        If the method cannot be used beside others, or a tensor is none of those
+        that it trains.
+    """
+    own_down = has_own_down(metadata)
+    language, scaling = LowRank(), _scaling(metadata)
+    both = {**basis, **tensors} if own_down else tensors
+    for name, value in both.items():
+        if name.endswith((UP, LORA_UP)):
+            layer = name.removesuffix(UP).removesuffix(LORA_UP)
+            language.up[layer] = scaling * value.T
+        elif name.endswith((DOWN, LORA_DOWN)):
+            layer = name.removesuffix(DOWN).removesuffix(LORA_DOWN)
+            language.down[layer] = value
+        elif name == NEW_TOKEN:
+            language.new_token = value[0]
+        elif "layer_norm." in name:
+            language.norms[name] = value
+        elif name in tensors:
+            raise AdapterFileError(
+                f"{name} is trained, which cannot differ from row to row of a batch. "
+                f"{ADVICE}"
+            )
+    return language
+
+
+def _scaling(metadata: dict) -> float:
+    if metadata["method"] == "SumRA":
+        return metadata["alpha"] / metadata["rank"]
+    rank, alpha = metadata.get("r", 8), metadata.get("lora_alpha", 8)
+    return alpha / (math.sqrt(rank) if metadata.get("use_rslora") else rank)

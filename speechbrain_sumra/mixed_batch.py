@@ -1,0 +1,241 @@
+"""Layers of a decoder in which every row of a batch has its own language.
+
+SumRA's A is the same for all languages, so ``x A^T`` is one product for the
+whole batch; each row then takes its own B, norms and language token out of
+tensors that hold those of many languages, one in each slot.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# Up to so many tokens a row, B is read where it lies instead of being copied
+# for each row.
+FEW_TOKENS = 4
+
+
+class Rows:
+    """Which slot each row of the current batch uses, known to all layers.
+
+    Arguments
+    ---------
+    slots : int or torch.Tensor
+        One slot for all rows, or one for each, shape (batch,).
+    own_down : torch.Tensor
+        Rows whose language has an A of its own, as indices; None: no row.
+    """
+
+    def __init__(
+        self, slots: int | torch.Tensor = 0, own_down: torch.Tensor | None = None
+    ):
+        self.slots = slots
+        self.own_down = own_down
+
+    def select(self, keep: torch.Tensor) -> None:
+        """Keep some rows of the batch.
+
+        Arguments
+        ---------
+        keep : torch.Tensor
+            Their indices.
+
+        Example
+        -------
+        >>> rows = Rows(torch.tensor([5, 6, 7]), torch.tensor([2]))
+        >>> rows.select(torch.tensor([0, 2]))
+        >>> rows.slots.tolist(), rows.own_down.tolist()
+        ([5, 7], [1])
+        """
+        if isinstance(self.slots, torch.Tensor):
+            self.slots = self.slots[keep]
+        if self.own_down is not None:
+            own = torch.isin(keep, self.own_down).nonzero()[:, 0]
+            self.own_down = own if len(own) else None
+
+
+class MixedLinear(nn.Module):
+    """``y_i = W0 x_i + bias + B_i A x_i``, with row i's own B and a common A.
+
+    Arguments
+    ---------
+    layer : torch.nn.Linear
+        The pretrained layer, W0 (d x k).
+    rows : Rows
+        Says which slot each row of a batch uses.
+    slots, rank : int
+        How many languages there is room for, and for which rank r.
+    dtype : torch.dtype
+        What A and B are kept in.
+
+    Attributes
+    ----------
+    down : torch.Tensor
+        A, shape (r, k).
+    up : torch.Tensor
+        Every language's B, scaled and transposed, shape (slots, r, d).
+    own_down : torch.Tensor or None
+        A of languages that have their own, shape (slots, r, k).
+
+    Example
+    -------
+    >>> rows = Rows(torch.tensor([1, 0]))
+    >>> mixed = MixedLinear(nn.Linear(4, 6), rows, slots=2, rank=3)
+    >>> _ = mixed.down.normal_(), mixed.up[1].normal_()
+    >>> x = torch.rand(2, 5, 4)
+    >>> change = mixed(x) - mixed.layer(x)
+    >>> torch.allclose(change[0], x[0] @ mixed.down.T @ mixed.up[1], atol=1e-5)
+    True
+    >>> bool(change[1].any())
+    False
+    """
+
+    def __init__(
+        self,
+        layer: nn.Linear,
+        rows: Rows,
+        slots: int,
+        rank: int,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        self.layer = layer
+        self.rows = rows
+        out_features, in_features = layer.weight.shape
+        like = {"device": layer.weight.device, "dtype": dtype}
+        self.down = torch.zeros(rank, in_features, **like)
+        self.up = torch.zeros(slots, rank, out_features, **like)
+        self.own_down = None
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Output of the layer, shape (batch, tokens, k) -> (batch, tokens, d)."""
+        x = x.to(self.up.dtype)
+        output = self.layer(x)
+        inner = F.linear(x, self.down)
+        own, slots = self.rows.own_down, self.rows.slots
+        if isinstance(slots, int):
+            if own is not None:
+                inner = F.linear(x, self.own_down[slots])
+            rank, width = self.up.shape[1:]
+            output.view(-1, width).addmm_(inner.view(-1, rank), self.up[slots])
+            return output
+        if own is not None:
+            inner[own] = x[own] @ self.own_down[slots[own]].transpose(1, 2)
+        return output.add_(_up_products(inner, self.up, slots))
+
+
+def _up_products(inner, up, slots):
+    """``B_i h`` for each token h of row i, shape (batch, tokens, d)."""
+    number, tokens, rank = inner.shape
+    if tokens > FEW_TOKENS:
+        return torch.bmm(inner, up[slots])
+    # A weighted sum of rows of a table: nothing is copied.
+    indices = slots[:, None] * rank + torch.arange(rank, device=slots.device)
+    found = F.embedding_bag(
+        indices.repeat_interleave(tokens, dim=0),
+        up.view(-1, up.shape[-1]),
+        per_sample_weights=inner.reshape(-1, rank),
+        mode="sum",
+    )
+    return found.view(number, tokens, -1)
+
+
+class MixedLayerNorm(nn.Module):
+    """``LayerNorm`` whose weight and bias are those of each row's language.
+
+    Arguments
+    ---------
+    norm : torch.nn.LayerNorm
+        The pretrained norm of width d; all slots start as it is.
+    rows : Rows
+        Says which slot each row of a batch uses.
+    slots : int
+        How many languages there is room for.
+
+    Attributes
+    ----------
+    weight, bias : torch.Tensor
+        Shape (slots, d).
+
+    Example
+    -------
+    >>> mixed = MixedLayerNorm(nn.LayerNorm(4), Rows(torch.tensor([0, 1])), slots=2)
+    >>> mixed.bias[1] = 7.0
+    >>> x = torch.rand(2, 3, 4)
+    >>> (mixed(x) - nn.LayerNorm(4)(x)).round().mean(dim=(1, 2)).tolist()
+    [0.0, 7.0]
+    """
+
+    def __init__(self, norm: nn.LayerNorm, rows: Rows, slots: int):
+        super().__init__()
+        self.rows = rows
+        self.eps = norm.eps
+        self.weight = norm.weight.detach().repeat(slots, 1)
+        self.bias = norm.bias.detach().repeat(slots, 1)
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised input, shape (batch, tokens, d)."""
+        shape, slots = x.shape[-1:], self.rows.slots
+        if isinstance(slots, int):
+            return F.layer_norm(
+                x, shape, self.weight[slots], self.bias[slots], self.eps
+            )
+        plain = F.layer_norm(x, shape, None, None, self.eps)
+        return torch.addcmul(
+            self.bias[slots][:, None], plain, self.weight[slots][:, None]
+        )
+
+
+class MixedEmbedding(nn.Module):
+    """An embedding with one more token, whose row is that of each language.
+
+    Arguments
+    ---------
+    base : torch.nn.Embedding
+        The original embedding; its table is shared, not copied.
+    rows : Rows
+        Says which slot each row of a batch uses.
+    slots : int
+        How many languages there is room for.
+
+    Attributes
+    ----------
+    weight : torch.Tensor
+        The original table, to which the output projection is tied.
+    new_token : torch.Tensor
+        The language's own token in each slot, shape (slots, width).
+
+    Example
+    -------
+    >>> mixed = MixedEmbedding(nn.Embedding(3, 2), Rows(torch.tensor([1, 0])), 2)
+    >>> mixed.new_token[1] = 5.0
+    >>> mixed(torch.tensor([[3], [3]])).flatten().tolist()
+    [5.0, 5.0, 0.0, 0.0]
+    """
+
+    def __init__(self, base: nn.Embedding, rows: Rows, slots: int):
+        super().__init__()
+        self.base = base
+        self.rows = rows
+        self.new_token = base.weight.new_zeros(slots, base.embedding_dim)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The original table."""
+        return self.base.weight
+
+    @property
+    def new_id(self) -> int:
+        """Id of the language's own token: the first after the table."""
+        return self.base.num_embeddings
+
+    @torch.no_grad()
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Embeddings of token ids, shape (batch, tokens) -> (..., width)."""
+        is_new = input == self.new_id
+        known = self.base(input.masked_fill(is_new, 0))
+        slots = self.rows.slots
+        row = self.new_token[slots]
+        row = row if isinstance(slots, int) else row[:, None]
+        return torch.where(is_new.unsqueeze(-1), row, known)

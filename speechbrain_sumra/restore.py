@@ -1,0 +1,116 @@
+"""From an adapter file alone to the method, and to the model that it was saved of."""
+
+import inspect
+from pathlib import Path
+
+from speechbrain.nnet import adapters as speechbrain_adapters
+
+from speechbrain_sumra import adapters as own_adapters
+from speechbrain_sumra.adapted import AdaptedWhisper
+from speechbrain_sumra.adapter_file import (
+    BASIS,
+    AdapterFileError,
+    load_adapter,
+    read_adapter,
+)
+from speechbrain_sumra.layer_adapters import LayerAdapters
+from speechbrain_sumra.method import AdaptationMethod
+from speechbrain_sumra.peft_adapters import PeftAdapters
+from speechbrain_sumra.whisper import Whisper
+
+
+def method_of(metadata: dict) -> AdaptationMethod | None:
+    """The method of adaptation that an adapter file names, with its settings.
+
+    Arguments
+    ---------
+    metadata : dict
+        What ``read_metadata`` returned.
+
+    Returns
+    -------
+    AdaptationMethod
+        None for full fine-tuning, which has none.
+
+    Example
+    -------
+    >>> settings = {"rank": 4, "strategy": "block"}
+    >>> method_of({"method": "SumRA", "settings": list(settings), **settings}).settings
+    {'rank': 4, 'alpha': 4, 'strategy': 'block', 'row_norm': 'raw', 'train_down_proj': False}
+    """  # noqa: E501
+    name = metadata["method"]
+    if name is None:
+        return None
+    settings = {key: metadata[key] for key in metadata["settings"]}
+    for library in (own_adapters, speechbrain_adapters):
+        adapter_class = getattr(library, name, None)
+        if inspect.isclass(adapter_class):
+            return LayerAdapters(adapter_class, **settings)
+    if "seed" in metadata:
+        settings["seed"] = metadata["seed"]
+    return PeftAdapters(f"{name}Config", **settings)
+
+
+def load_adapted(
+    path: str | Path,
+    whisper: str | None = None,
+    pretrained_folder: str | Path = "runs/pretrained",
+    basis_folder: str | Path = "runs/basis",
+) -> tuple[AdaptedWhisper, dict]:
+    """The model that an adapter file was saved of, of any method.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file written by ``save_adapter``.
+    whisper : str
+        The base model: a hub name or a folder. Default: the one that the file
+        names.
+    pretrained_folder : str or Path
+        Where downloads and conversions of base models are kept.
+    basis_folder : str or Path
+        Where bases are kept; one that is missing is computed.
+
+    Returns
+    -------
+    model : AdaptedWhisper
+        Frozen, for inference.
+    metadata : dict
+        The file's.
+
+    Raises
+    ------
+    AdapterFileError
+        If the file is damaged, or belongs to another base model.
+    """
+    metadata, tensors = read_adapter(path)
+    source = whisper or metadata.get("base_model")
+    if source is None:
+        raise AdapterFileError(f"{path} names no base model: name one.")
+    base = Whisper(
+        source,
+        str(pretrained_folder),
+        metadata["language"],
+        metadata.get("locale"),
+        encoder_context=metadata["encoder_context"] or "full",
+    )
+    # Before anything is computed from the wrong weights.
+    if base.base_fingerprint != metadata["base_fingerprint"]:
+        raise AdapterFileError(
+            f"{path} was trained on another base model than {source}: base "
+            f"fingerprint {metadata['base_fingerprint'][:12]}, here "
+            f"{base.base_fingerprint[:12]}. Name the base model that it was "
+            "trained on."
+        )
+    method = method_of(metadata)
+    modules = {name.rsplit(".", 1)[0] for name in tensors if not name.startswith(BASIS)}
+    model = AdaptedWhisper(
+        base,
+        method,
+        basis_folder=basis_folder,
+        train_norms=any(name.endswith("layer_norm") for name in modules),
+        target_layers=metadata["layers"],
+        unfrozen_layers=sorted(modules) if method is None else None,
+    )
+    load_adapter(path, model)
+    return model.eval().requires_grad_(False), metadata
