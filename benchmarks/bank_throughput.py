@@ -177,7 +177,8 @@ def measure_switching(whisper: str, work: Path, repeats: int) -> dict:
 
     seconds(bank.locales)  # slots are made on first use
     load = seconds(bank.locales * repeats)  # 16 in turn: never one of the last 8
-    switch = seconds(bank.locales[:4] + bank.locales[:4] * repeats)
+    seconds(bank.locales[:4])
+    switch = seconds(bank.locales[:4] * repeats)
     return {
         "switch_ms": round(switch, 4),
         "load_ms": round(load, 2),

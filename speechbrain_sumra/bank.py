@@ -1,5 +1,6 @@
 """Many languages in one model: add, remove, switch, and mix in one batch."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -149,6 +150,7 @@ class Bank:
         self._searcher = GreedySearcher(self.whisper, max_tokens)
         self._languages: dict[str, _Language] = {}
         self._bases: dict[str, Basis] = {}
+        self._known_kinds: set[str] = set()  # shapes that fit, checked once
         self._shared: str | None = None  # fingerprint of the A that rows share
         self._lock = threading.RLock()
 
@@ -444,10 +446,15 @@ class Bank:
                 f"the bank's is {self._shared[:12]}. Its rank, strategy or row_norm "
                 "differs: use another bank for it."
             )
-        empty = {
-            name: torch.empty(shape, device="meta") for name, shape in shapes.items()
-        }
-        self._slots.check(low_rank(metadata, empty, self._basis(metadata).tensors))
+        settings = {name: metadata[name] for name in metadata["settings"]}
+        kind = json.dumps([metadata["method"], settings, basis, sorted(shapes.items())])
+        if kind not in self._known_kinds:
+            empty = {
+                name: torch.empty(shape, device="meta")
+                for name, shape in shapes.items()
+            }
+            self._slots.check(low_rank(metadata, empty, self._basis(metadata).tensors))
+            self._known_kinds.add(kind)
         if not own_down:
             self._shared = basis
 

@@ -1,0 +1,197 @@
+"""``sumra inspect``, ``sumra list`` and ``sumra mix``: what adapter files hold."""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+from safetensors import safe_open
+
+from speechbrain_sumra.adapter_file import BASIS, AdapterFileError, read_metadata
+from speechbrain_sumra.cli.commands import UsageError, add_command, add_places, places
+from speechbrain_sumra.inference import Transcriber
+
+COLUMNS = ("locale", "method", "rank", "language", "base model", "WER", "MB", "file")
+
+
+def add_commands(subparsers) -> None:
+    """Adds the commands of this module."""
+    parser = add_command(
+        subparsers,
+        "inspect",
+        inspect,
+        """\
+what an adapter file says of itself
+
+Prints its language, method and settings, the base model it belongs to, its test WER,
+and what its bytes are spent on.""",
+        "sumra inspect hsb.safetensors",
+    )
+    parser.add_argument("file", metavar="FILE", help="an adapter file")
+
+    parser = add_command(
+        subparsers,
+        "list",
+        list_adapters,
+        """\
+a table of the adapter files in a folder
+
+Looks through all folders in it; files that are no adapters are passed over.""",
+        "sumra list runs",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="where to look")
+
+    parser = add_command(
+        subparsers,
+        "mix",
+        mix,
+        """\
+a weighted sum of languages, as a new adapter file
+
+The adapters must have one A in common: the same base model, rank and strategy.""",
+        "sumra mix hsb=0.5 pl=0.5 --adapter adapters mixed.safetensors",
+    )
+    parser.add_argument(
+        "weights", nargs="+", metavar="LOCALE=WEIGHT", help="a language and its share"
+    )
+    parser.add_argument("out", metavar="OUT", help="the adapter file to write")
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        required=True,
+        metavar="FILE_OR_FOLDER",
+        help="an adapter file or a folder that holds some; may be given again",
+    )
+    add_places(parser)
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Prints one fact a line."""
+    facts = facts_of(args.file)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}  {value}")
+    return 0
+
+
+def facts_of(path: str | Path) -> dict[str, str]:
+    """What an adapter file says of itself, in words.
+
+    Arguments
+    ---------
+    path : str or Path
+        An adapter file.
+
+    Raises
+    ------
+    AdapterFileError
+        If it is none, or damaged.
+    """
+    metadata = dict(read_metadata(path))
+    base = f"{metadata.pop('base_model', None)} ({metadata.pop('base_fingerprint')})"
+    layers, settings = metadata.pop("layers"), metadata.pop("settings")
+    versions = metadata.pop("versions", None) or {}
+    wer = metadata.pop("test_wer", None)
+    method, basis = metadata.pop("method"), metadata.pop("basis_fingerprint")
+    facts = {
+        "locale": metadata.pop("locale", None),
+        "method": method or "full fine-tuning",
+        **{name: metadata.pop(name) for name in settings},
+        "adapted layers": len(layers),
+        "base model": base,
+        "basis": basis or "none",
+        **{name.replace("_", " "): value for name, value in metadata.items()},
+        "test WER": "unknown" if wer is None else f"{wer:.2f} %",
+        "versions": ", ".join(f"{name} {text}" for name, text in versions.items()),
+    }
+    parts = bytes_by_part(path, adapted=method is not None)
+    tensors = sum(size for size, _ in parts.values())
+    facts["bytes"] = f"{Path(path).stat().st_size:,}"
+    for part, (size, number) in parts.items():
+        facts[f"  {part}"] = f"{size:,} ({number} tensor{'s'[: number > 1]})"
+    facts["  header"] = f"{Path(path).stat().st_size - tensors:,}"
+    return {
+        name: str(value) for name, value in facts.items() if value not in (None, "")
+    }
+
+
+def bytes_by_part(path: str | Path, adapted: bool) -> dict[str, tuple[int, int]]:
+    """Bytes and number of an adapter file's tensors, by what they are.
+
+    Arguments
+    ---------
+    path : str or Path
+        An adapter file.
+    adapted : bool
+        Whether its method has adapters.
+    """
+    parts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():
+            if name.startswith(BASIS):
+                part = "basis of its own"
+            elif "layer_norm" in name:
+                part = "layer norms"
+            elif "new_token" in name:
+                part = "language token"
+            else:
+                part = "adapters" if adapted else "other weights"
+            size, number = parts[part]
+            parts[part] = size + file.get_tensor(name).nbytes, number + 1
+    return dict(parts)
+
+
+def list_adapters(args: argparse.Namespace) -> int:
+    """Prints the table; 1 if there is nothing to show."""
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
+    rows = []
+    for file in sorted(folder.rglob("*.safetensors")):
+        try:
+            rows.append(_row(read_metadata(file), file))
+        except AdapterFileError:
+            continue  # bases and encoder states have the same ending
+    if not rows:
+        raise AdapterFileError(f"No adapter file in {folder}.")
+    for row in _aligned([COLUMNS, *rows]):
+        print(row)
+    return 0
+
+
+def _row(metadata: dict, file: Path) -> tuple[str, ...]:
+    wer = metadata.get("test_wer")
+    values = (
+        metadata.get("locale"),
+        metadata["method"] or "full",
+        metadata.get("rank", metadata.get("r")),
+        metadata["language"],
+        metadata.get("base_model"),
+        None if wer is None else f"{wer:.2f}",
+        f"{file.stat().st_size / 1e6:.1f}",
+        file,
+    )
+    return tuple("-" if value is None else str(value) for value in values)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines with columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return [line.rstrip() for line in lines]
+
+
+def mix(args: argparse.Namespace) -> int:
+    """Writes the mixture and prints its name."""
+    weights = {}
+    for part in args.weights:
+        locale, _, weight = part.partition("=")
+        try:
+            weights[locale] = float(weight)
+        except ValueError:
+            raise UsageError(f"expected LOCALE=WEIGHT, got {part!r}") from None
+    transcriber = Transcriber.from_adapters(args.adapter, args.whisper, **places(args))
+    print(transcriber.bank.mix(weights, args.out))
+    return 0
