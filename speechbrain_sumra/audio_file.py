@@ -25,7 +25,7 @@ class AudioError(ValueError):
 
 
 def source_name(source: Source) -> str:
-    """What a file or file object is called in messages.
+    """What a file or file object is called in messages, in printable characters.
 
     Example
     -------
@@ -33,9 +33,9 @@ def source_name(source: Source) -> str:
     >>> source_name("clips/a.mp3"), source_name(sys.__stdin__.buffer)
     ('clips/a.mp3', '<stdin>')
     """
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return str(getattr(source, "name", "audio"))
+    if not isinstance(source, (str, os.PathLike)):
+        return str(getattr(source, "name", "audio"))
+    return os.fsencode(source).decode(errors="replace")
 
 
 class AudioStream:

@@ -204,8 +204,9 @@ def _clip_tab(answer: Callable, locales: list[str]) -> None:
 
     def show(path, locale):
         *texts, problem = answer(path, locale)
-        # The file is gone, so the page no longer offers it.
-        return None, *texts, gradio.Textbox(problem, visible=bool(problem))
+        # The file is gone, so the page no longer offers it; or it is on its way.
+        clip = gradio.skip() if path is None else None
+        return clip, *texts, gradio.Textbox(problem, visible=bool(problem))
 
     button.click(show, [clip, locale], [clip, adapted, unadapted, error], **EVENT)
 

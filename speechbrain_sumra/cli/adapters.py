@@ -87,18 +87,18 @@ def facts_of(path: str | Path) -> dict[str, str]:
         If it is none, or damaged.
     """
     metadata = dict(read_metadata(path))
-    base = f"{metadata.pop('base_model', None)} ({metadata.pop('base_fingerprint')})"
-    layers, settings = metadata.pop("layers"), metadata.pop("settings")
-    versions = metadata.pop("versions", None) or {}
-    wer = metadata.pop("test_wer", None)
-    method, basis = metadata.pop("method"), metadata.pop("basis_fingerprint")
+    names = ("locale", "method", "layers", "settings", "versions", "test_wer")
+    names += ("base_model", "base_fingerprint", "basis_fingerprint")
+    known = {name: metadata.pop(name, None) for name in names}
+    method, wer = known["method"], known["test_wer"]
+    versions = known["versions"] or {}
     facts = {
-        "locale": metadata.pop("locale", None),
+        "locale": known["locale"],
         "method": method or "full fine-tuning",
-        **{name: metadata.pop(name) for name in settings},
-        "adapted layers": len(layers),
-        "base model": base,
-        "basis": basis or "none",
+        **{name: metadata.pop(name, None) for name in known["settings"] or ()},
+        "adapted layers": len(known["layers"] or ()),
+        "base model": f"{known['base_model']} ({known['base_fingerprint']})",
+        "basis": known["basis_fingerprint"] or "none",
         **{name.replace("_", " "): value for name, value in metadata.items()},
         "test WER": "unknown" if wer is None else f"{wer:.2f} %",
         "versions": ", ".join(f"{name} {text}" for name, text in versions.items()),
@@ -162,9 +162,9 @@ def _row(metadata: dict, file: Path) -> tuple[str, ...]:
     wer = metadata.get("test_wer")
     values = (
         metadata.get("locale"),
-        metadata["method"] or "full",
+        metadata.get("method") or "full",
         metadata.get("rank", metadata.get("r")),
-        metadata["language"],
+        metadata.get("language"),
         metadata.get("base_model"),
         None if wer is None else f"{wer:.2f}",
         f"{file.stat().st_size / 1e6:.1f}",

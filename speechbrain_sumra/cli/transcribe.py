@@ -26,7 +26,7 @@ def to_text(result: Transcription) -> str:
     >>> to_text(Transcription("a.mp3", "hsb"))
     '\\n'
     """
-    return f"{result.text}\n"
+    return _line(result.text) + "\n"
 
 
 def to_json(result: Transcription) -> str:
@@ -82,7 +82,9 @@ ffmpeg -i film.mkv -f wav - | sumra transcribe --adapter hsb.safetensors -""",
         help="the language of all files, or, given again, of each",
     )
     parser.add_argument(
-        "--unadapted", action="store_true", help="use Whisper without any adapter"
+        "--unadapted",
+        action="store_true",
+        help="use Whisper without any adapter; --whisper, or else openai/whisper-base",
     )
     parser.add_argument(
         "--format",

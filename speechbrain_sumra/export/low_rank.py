@@ -12,7 +12,7 @@ from speechbrain_sumra.peft_adapters import ADAPTER
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LoraUpdate:
     """``W = W0 + scaling * up @ down``, to be scaled to row lengths if DoRA.
 
     Attributes
@@ -34,7 +34,7 @@ class LowRank:
 
 
 @torch.no_grad()
-def low_rank_update(layer: nn.Module, basis: Mapping[str, torch.Tensor]) -> LowRank:
+def low_rank_update(layer: nn.Module, basis: Mapping[str, torch.Tensor]) -> LoraUpdate:
     """The update of the *base* weight that an adapted layer stands for.
 
     Methods that take their first adapter out of the base weight (PiSSA, SORSA, ...)
@@ -68,7 +68,7 @@ def low_rank_update(layer: nn.Module, basis: Mapping[str, torch.Tensor]) -> LowR
     else:
         return update
     device = update.down.device
-    return LowRank(
+    return LoraUpdate(
         torch.cat([update.down, first_down.to(device)]),
         torch.cat([update.up, -first_up.to(device)], dim=1),
         update.scaling,
@@ -76,29 +76,29 @@ def low_rank_update(layer: nn.Module, basis: Mapping[str, torch.Tensor]) -> LowR
     )
 
 
-def _trained_update(layer: nn.Module) -> LowRank:
+def _trained_update(layer: nn.Module) -> LoraUpdate:
     """What the adapter adds to the weight that is left inside it."""
     if isinstance(layer, SORSA):
         up = layer.adapter_up_proj.weight * layer.adapter_scale
-        return LowRank(layer.adapter_down_proj.weight, up, 1.0)
+        return LoraUpdate(layer.adapter_down_proj.weight, up, 1.0)
     if isinstance(layer, (SumRA, LoRA)):
         down, up = layer.adapter_down_proj.weight, layer.adapter_up_proj.weight
-        return LowRank(down, up, layer.scaling)
+        return LoraUpdate(down, up, layer.scaling)
     if hasattr(layer, "vera_lambda_b"):
         out_features, in_features = layer.get_base_layer().weight.shape
         down = layer.vera_A[ADAPTER][:, :in_features]
         up = layer.vera_B[ADAPTER][:out_features]
         down = layer.vera_lambda_d[ADAPTER][:, None] * down
-        return LowRank(down, layer.vera_lambda_b[ADAPTER][:, None] * up, 1.0)
+        return LoraUpdate(down, layer.vera_lambda_b[ADAPTER][:, None] * up, 1.0)
     if hasattr(layer, "lora_E"):  # AdaLoRA
         down = layer.lora_E[ADAPTER] * layer.lora_A[ADAPTER]
         rank = float(layer.ranknum[ADAPTER]) + 1e-5
-        return LowRank(down, layer.lora_B[ADAPTER], layer.scaling[ADAPTER] / rank)
+        return LoraUpdate(down, layer.lora_B[ADAPTER], layer.scaling[ADAPTER] / rank)
     if hasattr(layer, "lora_A"):
         down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
         dora = ADAPTER in layer.lora_magnitude_vector
         magnitude = layer.lora_magnitude_vector[ADAPTER].weight if dora else None
-        return LowRank(down, up, layer.scaling[ADAPTER], magnitude)
+        return LoraUpdate(down, up, layer.scaling[ADAPTER], magnitude)
     raise ValueError(
         f"What a layer of {type(layer).__name__} adds is not known as a product of "
         "two small matrices, as LoRA's adapters are. Export the merged model "

@@ -10,7 +10,7 @@ from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.export.extras import import_extra
 from speechbrain_sumra.export.folder import new_folder, write_record
 from speechbrain_sumra.export.language import language_ids, required_code
-from speechbrain_sumra.export.low_rank import LowRank, low_rank_update
+from speechbrain_sumra.export.low_rank import LoraUpdate, low_rank_update
 from speechbrain_sumra.export.to_huggingface import warn_of_context
 from speechbrain_sumra.peft_adapters import ADAPTER
 
@@ -103,7 +103,7 @@ def export_peft(
     return Path(folder)
 
 
-def _updates(model: AdaptedWhisper) -> dict[str, LowRank]:
+def _updates(model: AdaptedWhisper) -> dict[str, LoraUpdate]:
     """The update of each adapted layer, by the layer's name."""
     if model.adapters is None:
         raise ValueError(
@@ -125,7 +125,7 @@ def _updates(model: AdaptedWhisper) -> dict[str, LowRank]:
     return updates
 
 
-def _lora(peft, updates: dict[str, LowRank]) -> tuple:
+def _lora(peft, updates: dict[str, LoraUpdate]) -> tuple:
     """PEFT's configuration, and the weights by the names that it saves them by."""
     kinds = {
         (len(update.down), update.scaling, update.magnitude is not None)

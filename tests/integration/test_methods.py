@@ -17,9 +17,7 @@ from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import load_datasets
 from speechbrain_sumra.hparams import load_hparams, merge_overrides
 
-EXPERIMENTS = sorted(
-    path.stem for path in (ROOT / "hparams").glob("*.yaml") if path.stem != "shared"
-)
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "hparams").glob("*_whisper_*.yaml"))
 LORA = {"lora_A.default.weight", "lora_B.default.weight"}
 # What each method trains in each of the ten linear layers of a decoder layer.
 TRAINED = {

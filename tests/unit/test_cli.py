@@ -1,6 +1,7 @@
 """The command: results on stdout, one line for what failed, the exit status."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,11 @@ def expected(languages, clips):
     }
 
 
+def line(result):
+    """What is printed of a transcription."""
+    return " ".join(result.text.split())
+
+
 @pytest.fixture
 def places(languages):
     """The options that say where models and bases are."""
@@ -86,13 +92,13 @@ def call(command, capfd):
 
 
 def test_one_file_is_one_line_of_text_and_nothing_else(sumra, clips, expected):
-    text = expected[clips[0], "aa"].text
+    text = line(expected[clips[0], "aa"])
     assert sumra("--locale", "aa", clips[0]) == (0, f"{text}\n", "")
 
 
 def test_several_files_are_named(sumra, clips, expected):
     status, out, _ = sumra("--locale", "bb", *clips)
-    lines = [f"{clip}\t{expected[clip, 'bb'].text}" for clip in clips]
+    lines = [f"{clip}\t{line(expected[clip, 'bb'])}" for clip in clips]
     assert (status, out.splitlines()) == (0, lines)
 
 
@@ -121,7 +127,7 @@ def test_stdin_is_a_file_too(sumra, clips, expected, monkeypatch):
         with open(clip, "rb") as file:
             stdin = SimpleNamespace(buffer=BytesIO(file.read()))
         monkeypatch.setattr(sys, "stdin", stdin)
-        text = expected[clip, "aa"].text
+        text = line(expected[clip, "aa"])
         assert sumra("--locale", "aa", "-") == (0, f"{text}\n", "")
 
 
@@ -130,10 +136,20 @@ def test_what_fails_is_one_line_and_the_rest_is_done(sumra, clips, expected, tmp
     bad.write_bytes(b"")
     status, out, err = sumra("--locale", "aa", bad, clips[0], missing, clips[1])
     assert status == 1
-    lines = [f"{clip}\t{expected[clip, 'aa'].text}" for clip in clips[:2]]
+    lines = [f"{clip}\t{line(expected[clip, 'aa'])}" for clip in clips[:2]]
     assert out.splitlines() == lines
     assert [str(bad) in line for line in err.splitlines()] == [True, False]
     assert [str(missing) in line for line in err.splitlines()] == [False, True]
+
+
+def test_a_name_that_is_no_text_stops_nothing(sumra, clips, expected, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xff.wav")
+    shutil.copy(clips[0], odd)
+    status, out, _ = sumra("--locale", "aa", odd, clips[1])
+    first, second = out.splitlines()
+    assert status == 0
+    assert first == f"{tmp_path}/\ufffd.wav\t{line(expected[clips[0], 'aa'])}"
+    assert second == f"{clips[1]}\t{line(expected[clips[1], 'aa'])}"
 
 
 def test_json_has_a_line_for_what_failed(sumra, clips, tmp_path):
@@ -164,7 +180,7 @@ def test_outputs_are_named_as_inputs(
     for file, clip in zip(files, clips, strict=True):
         text = file.read_text(encoding="utf-8")
         if name == "text":
-            assert text == f"{expected[clip, 'bb'].text}\n"
+            assert text == f"{line(expected[clip, 'bb'])}\n"
         assert text.startswith(start) and text.endswith("\n")
     for file in files:
         assert sumra(*arguments[:4], clips["abc".index(file.stem)])[1] == (
@@ -173,8 +189,8 @@ def test_outputs_are_named_as_inputs(
 
 
 def test_unadapted_is_whisper_alone(sumra, languages, clips, expected):
-    text = expected[clips[0], None].text
-    assert text != expected[clips[0], "aa"].text
+    text = line(expected[clips[0], None])
+    assert text != line(expected[clips[0], "aa"])
     assert sumra("--unadapted", clips[0])[:2] == (0, f"{text}\n")
     plain = ["--unadapted", "--whisper", languages.source, clips[0]]
     assert sumra(*plain, adapters=False)[:2] == (0, f"{text}\n")

@@ -15,7 +15,7 @@ from speechbrain_sumra.hparams import (
 )
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
-EXPERIMENTS = sorted(p for p in HPARAMS.glob("*.yaml") if p.name != "shared.yaml")
+EXPERIMENTS = sorted(HPARAMS.glob("*_whisper_*.yaml"))
 
 
 @pytest.fixture

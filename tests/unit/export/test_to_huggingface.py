@@ -16,9 +16,7 @@ from speechbrain_sumra.export.folder import read_record
 load = WhisperForConditionalGeneration.from_pretrained
 
 
-@pytest.mark.parametrize(
-    "method", ["SumRA", "SORSA", "LoRA", "DoRA", "PiSSA", "VeRA", "MiSS", "fine-tuning"]
-)
+@pytest.mark.parametrize("method", ["SumRA", "DoRA", "PiSSA", "MiSS", "fine-tuning"])
 def test_logits_are_the_adapted_models(method, adapted, same_logits, tmp_path):
     model = adapted(method)
     assert export_huggingface(model, tmp_path / "hf") == tmp_path / "hf"

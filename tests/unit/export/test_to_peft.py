@@ -121,7 +121,7 @@ def test_an_adapter_that_computes_something_else_is_not_written(
 
     def halved(layer, basis):
         update = real(layer, basis)
-        return to_peft.LowRank(update.down, update.up / 2, update.scaling)
+        return to_peft.LoraUpdate(update.down, update.up / 2, update.scaling)
 
     monkeypatch.setattr(to_peft, "low_rank_update", halved)
     with pytest.raises(ValueError, match="does not compute what SumRA does"):
