@@ -17,7 +17,7 @@ offline = [
 baselines = ["peft>=0.21,<1", "attrs>=22"]
 bench = [*baselines, "accelerate>=1.1", "psutil>=5.9"]
 export = ["peft>=0.21,<1", "ctranslate2>=4.4", "faster-whisper>=1.1"]
-serve = ["gradio>=5"]
+serve = ["gradio>=6.31,<7"]
 
 setup(
     name="speechbrain-sumra",

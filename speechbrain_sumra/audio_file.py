@@ -180,8 +180,9 @@ def _open(source: Source, opened: ExitStack) -> soundfile.SoundFile:
     if _has_no_length(file):
         readable = _Endless(file)
     else:
-        # By its path, libsndfile reads it faster and knows its extension.
-        readable = os.fspath(source) if is_path else file
+        # By its path, libsndfile reads it faster and knows its extension. As bytes,
+        # because soundfile refuses a name that is no text.
+        readable = os.fsencode(source) if is_path else file
     try:
         sound = opened.enter_context(_Sound(readable))
     except soundfile.SoundFileError as error:
