@@ -63,6 +63,7 @@ setup(
             *export,
             *serve,
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.6",
             "selenium>=4.20",
         ],
