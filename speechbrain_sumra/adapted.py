@@ -101,7 +101,7 @@ class AdaptedWhisper(AdaptedModel):
             return
         if not self.replace_layers:
             raise ValueError(f"No layer of the model matches {target_layers}.")
-        self.adapters = _adapters(adapter_class, adapter_kwargs or {})
+        self.adapters = method_from(adapter_class, adapter_kwargs or {})
         self.adapter_kwargs = self.adapters.settings
         if on_meta:
             # There is nothing to compute with: this model is only counted.
@@ -245,8 +245,22 @@ def basis_description(
     }
 
 
-def _adapters(adapter_class, settings: dict):
-    """The method behind a class, as HyperPyYAML's ``!name:`` gives it."""
+def method_from(adapter_class, settings: dict) -> AdaptationMethod:
+    """The method behind a class, as HyperPyYAML's ``!name:`` gives it.
+
+    Arguments
+    ---------
+    adapter_class : type or AdaptationMethod
+        As for ``AdaptedWhisper``.
+    settings : dict
+        Its settings.
+
+    Example
+    -------
+    >>> from speechbrain_sumra import SumRA
+    >>> method_from(SumRA, {"rank": 4}).name
+    'SumRA'
+    """
     if isinstance(adapter_class, AdaptationMethod):
         return adapter_class
     partial_settings = getattr(adapter_class, "keywords", {})

@@ -86,10 +86,36 @@ def singular_triplets(
     left, values, right = _from_gram_matrix(weight) or torch.linalg.svd(
         weight, full_matrices=False
     )
-    largest = right.abs().argmax(dim=1, keepdim=True)
-    signs = torch.sign(right.gather(1, largest))
+    signs = _row_signs(right)
     # + 0.0 turns -0.0 into 0.0
     return (left * signs.T + 0.0).cpu(), values.cpu(), (right * signs + 0.0).cpu()
+
+
+def _row_signs(rows):
+    """Sign of the entry of largest magnitude of each row, (r, 1)."""
+    return torch.sign(rows.gather(1, rows.abs().argmax(dim=1, keepdim=True)))
+
+
+def fix_signs(rows: torch.Tensor) -> torch.Tensor:
+    """Rows that are unique but for their signs, with the signs that are used here.
+
+    Arguments
+    ---------
+    rows : torch.Tensor
+        Shape (r, k).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (r, k), the entry of largest magnitude of each row positive; of several
+        such entries the first decides.
+
+    Example
+    -------
+    >>> fix_signs(torch.tensor([[1.0, -2.0], [3.0, 1.0]])).tolist()
+    [[-1.0, 2.0], [3.0, 1.0]]
+    """
+    return rows * _row_signs(rows) + 0.0
 
 
 def _from_gram_matrix(weight):
@@ -227,6 +253,8 @@ class Basis:
     figures : dict of str to dict of str to float
         Facts about each layer that are worth a report, e.g. the largest row
         load over its lower bound.
+    made_from : dict
+        What it was made from beside the base model's weights: speech, if any.
 
     Example
     -------
@@ -241,6 +269,7 @@ class Basis:
     tensors: dict[str, torch.Tensor]
     description: dict
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    made_from: dict = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -272,6 +301,7 @@ class Basis:
             "fingerprint": self.fingerprint,
             "description": json.dumps(self.description),
             "figures": json.dumps(self.figures),
+            "made_from": json.dumps(self.made_from),
         }
         with replacing(path) as partial:
             # save_file would make a file that only its owner can read.
@@ -310,6 +340,7 @@ class Basis:
             tensors,
             json.loads(metadata["description"]),
             json.loads(metadata["figures"]),
+            json.loads(metadata.get("made_from", "{}")),
         )
         if basis.fingerprint != metadata["fingerprint"]:
             raise BasisError(

@@ -38,8 +38,8 @@ class ASR(sb.Brain):
     references and hypotheses alike.
 
     It needs, beside what every ``Brain`` does, these hparams: ``whisper``,
-    ``searcher``, ``encoder_states``, ``augmentation``, ``lr_annealing``, ``history``,
-    ``train_loggers``, ``wer_computer``, ``cer_computer``,
+    ``searcher``, ``decode``, ``encoder_states``, ``augmentation``, ``lr_annealing``,
+    ``history``, ``train_loggers``, ``wer_computer``, ``cer_computer``,
     ``validations_per_epoch``, ``number_of_validations``, ``lr``,
     ``lora_plus_ratio`` and ``output_folder``.
     """
@@ -84,15 +84,16 @@ class ASR(sb.Brain):
             targets=targets[positions],
         )
         hypotheses = None
-        if stage != sb.Stage.TRAIN:
-            hypotheses = self.hparams.searcher(states, lengths)
+        if stage != sb.Stage.TRAIN and self.hparams.decode:
+            hypotheses = self.hparams.searcher(states, lengths, _prompts(batch))
         return loss, hypotheses
 
     def compute_objectives(self, predictions, batch, stage):
         """The loss, in training with what the method adds to it."""
         loss, hypotheses = predictions
         if stage != sb.Stage.TRAIN:
-            self._count_errors(batch, hypotheses)
+            if hypotheses is not None:
+                self._count_errors(batch, hypotheses)
             return loss
         regularizer = self.whisper.regularizer()
         return loss if regularizer is None else loss + regularizer
@@ -125,11 +126,10 @@ class ASR(sb.Brain):
             self.train_loss = stage_loss
             self.hparams.history.seconds["train"] += seconds
             return
-        stats = {
-            "loss": stage_loss,
-            "WER": self.wer_metric.summarize("error_rate"),
-            "CER": self.cer_metric.summarize("error_rate"),
-        }
+        stats = {"loss": stage_loss}
+        if self.hparams.decode:
+            stats["WER"] = self.wer_metric.summarize("error_rate")
+            stats["CER"] = self.cer_metric.summarize("error_rate")
         if stage == sb.Stage.VALID:
             self.hparams.history.seconds["validate"] += seconds
             self._end_validation(stats, epoch)
@@ -146,8 +146,7 @@ class ASR(sb.Brain):
                 "lr": old_lr,
                 "train_loss": self.train_loss,
                 "valid_loss": stats["loss"],
-                "WER": stats["WER"],
-                "CER": stats["CER"],
+                **{key: stats[key] for key in ("WER", "CER") if key in stats},
             }
         )
         for train_logger in self.hparams.train_loggers:
@@ -158,9 +157,8 @@ class ASR(sb.Brain):
             )
         plot = Path(self.hparams.output_folder) / "training.png"
         run_on_main(history.plot, args=[plot])
-        self.checkpointer.save_and_keep_only(
-            meta={"WER": stats["WER"]}, min_keys=["WER"]
-        )
+        key = "WER" if self.hparams.decode else "loss"
+        self.checkpointer.save_and_keep_only(meta={key: stats[key]}, min_keys=[key])
 
     def calibrate(self, dataset, utterances: int, seed: int, loader_kwargs) -> None:
         """Initialise adapters from data, once, if the method does that.
@@ -291,9 +289,13 @@ class ASR(sb.Brain):
         Returns
         -------
         dict
-            "loss", "WER" and "CER", the latter two in percent.
+            "loss", "WER" and "CER", the latter two in percent; "errors" and "words":
+            word edits and words of the reference of each utterance, by id.
         """
         self.evaluate(dataset, min_key=min_key, test_loader_kwargs=dict(loader_kwargs))
+        scores = sorted(self.wer_metric.scores, key=lambda score: score["key"])
+        self.test_stats["errors"] = {s["key"]: s["num_edits"] for s in scores}
+        self.test_stats["words"] = {s["key"]: s["num_ref_tokens"] for s in scores}
         if if_main_process():
             folder = Path(self.hparams.output_folder)
             with open(folder / f"wer_test{suffix}.txt", "w", encoding="utf-8") as file:
@@ -305,6 +307,14 @@ class ASR(sb.Brain):
                 folder / f"test_hypotheses{suffix}.jsonl", "\n".join(lines) + "\n"
             )
         return self.test_stats
+
+
+def _prompts(batch) -> list[list[int]]:
+    """What each decoder input starts with: targets are ignored within it."""
+    tokens, _ = batch.tokens_bos
+    targets, _ = batch.tokens_eos
+    lengths = (targets == IGNORED).sum(dim=1) + 1
+    return [row[:n].tolist() for row, n in zip(tokens, lengths, strict=True)]
 
 
 def _target_positions(batch) -> torch.Tensor:

@@ -181,18 +181,21 @@ def load_datasets(
         If a split has no utterance left.
     """
     tokenizer = whisper.tokenizer
-    prompt = whisper.prompt
-    max_tokens = whisper.config.max_target_positions - len(prompt)
+    positions = whisper.config.max_target_positions
 
     def encode(text):
         # Whisper's own transcripts start with a space; without it, the first
         # word of a sentence would be made of other tokens than all others.
         return tokenizer.encode(f" {text}", add_special_tokens=False)
 
-    @takes("wrd")
+    def too_long(item):
+        prompt = whisper.prompt_of(item["locale"])
+        return len(prompt) + len(encode(item["wrd"])) > positions
+
+    @takes("wrd", "locale")
     @provides("tokens_bos", "tokens_eos")
-    def text_pipeline(wrd):
-        tokens = encode(wrd)
+    def text_pipeline(wrd, locale):
+        tokens, prompt = encode(wrd), whisper.prompt_of(locale)
         yield torch.tensor(prompt + tokens)
         yield torch.tensor([IGNORED] * (len(prompt) - 1) + tokens + [whisper.eos])
 
@@ -206,7 +209,7 @@ def load_datasets(
         for utterance, item in data.data.items():
             if item["duration"] > MAX_SECONDS:
                 reasons["over_30_s"] += 1
-            elif len(encode(item["wrd"])) > max_tokens:
+            elif too_long(item):
                 reasons["transcript_too_long"] += 1
             elif not tokenizer.basic_normalize(item["wrd"]).split():
                 reasons["no_words"] += 1

@@ -1,6 +1,7 @@
 """The course of a run: one record a validation, seconds a phase, a plot."""
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ class History:
     Attributes
     ----------
     records : list of dict
-        One for each validation: epoch, lr, train_loss, valid_loss, WER, CER.
+        One for each validation: epoch, lr, train_loss, valid_loss, and where
+        hypotheses were decoded WER and CER.
     seconds : Counter
         Wall time of each phase, over all the times the run was resumed.
 
@@ -72,7 +74,7 @@ class History:
         epochs = [record["epoch"] for record in self.records]
 
         def draw(axes, key, label):
-            values = [record[key] for record in self.records]
+            values = [record.get(key, math.nan) for record in self.records]
             axes.plot(epochs, values, marker="o", markersize=3, label=label)
 
         draw(losses, "train_loss", "training")

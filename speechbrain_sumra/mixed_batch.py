@@ -30,6 +30,34 @@ class Rows:
     ):
         self.slots = slots
         self.own_down = own_down
+        self._kept: tuple | None = None
+
+    def table_rows(self, rank: int, tokens: int) -> torch.Tensor:
+        """Where the r rows of B^T of each token are, in a table of all slots' rows.
+
+        Arguments
+        ---------
+        rank, tokens : int
+            Rank r, and tokens a row. The answer is kept for the next layer.
+
+        Returns
+        -------
+        torch.Tensor
+            Indices, shape (batch * tokens, r).
+
+        Example
+        -------
+        >>> Rows(torch.tensor([5, 0])).table_rows(rank=2, tokens=1).tolist()
+        [[10, 11], [0, 1]]
+        """
+        asked = (self.slots, rank, tokens)
+        if self._kept is None or any(
+            old is not new for old, new in zip(self._kept[0], asked, strict=True)
+        ):
+            of_rank = torch.arange(rank, device=self.slots.device)
+            found = self.slots[:, None] * rank + of_rank
+            self._kept = asked, found.repeat_interleave(tokens, dim=0)
+        return self._kept[1]
 
     def select(self, keep: torch.Tensor) -> None:
         """Keep some rows of the batch.
@@ -55,6 +83,8 @@ class Rows:
 
 class MixedLinear(nn.Module):
     """``y_i = W0 x_i + bias + B_i A x_i``, with row i's own B and a common A.
+
+    ``W0 x`` and ``A x`` are one product, with A below W0.
 
     Arguments
     ---------
@@ -102,42 +132,64 @@ class MixedLinear(nn.Module):
         self.rows = rows
         out_features, in_features = layer.weight.shape
         like = {"device": layer.weight.device, "dtype": dtype}
-        self.down = torch.zeros(rank, in_features, **like)
         self.up = torch.zeros(slots, rank, out_features, **like)
         self.own_down = None
+        self._stack(torch.zeros(rank, in_features, **like))
+
+    def _stack(self, down: torch.Tensor) -> None:
+        """Put A below W0, of which there is no second copy then."""
+        layer, number = self.layer, len(self.layer.weight)
+        self.weight = torch.cat([layer.weight.detach().to(down.dtype), down])
+        layer.weight = nn.Parameter(self.weight[:number], requires_grad=False)
+        self.bias = None
+        if layer.bias is not None:
+            zeros = down.new_zeros(len(down))
+            self.bias = torch.cat([layer.bias.detach().to(down.dtype), zeros])
+
+    @property
+    def down(self) -> torch.Tensor:
+        """A, which may be written to."""
+        return self.weight[len(self.layer.weight) :]
+
+    def raise_rank(self, rank: int) -> None:
+        """Room for languages of a higher rank; nothing is lost."""
+        self.up = _padded(self.up, rank)
+        if self.own_down is not None:
+            self.own_down = _padded(self.own_down, rank)
+        self._stack(_padded(self.down[None], rank)[0])
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the layer, shape (batch, tokens, k) -> (batch, tokens, d)."""
         x = x.to(self.up.dtype)
-        output = self.layer(x)
-        inner = F.linear(x, self.down)
+        rank, width = self.up.shape[1:]
+        both = F.linear(x, self.weight, self.bias)
+        output, inner = both.split([width, rank], dim=-1)
         own, slots = self.rows.own_down, self.rows.slots
         if isinstance(slots, int):
             if own is not None:
                 inner = F.linear(x, self.own_down[slots])
-            rank, width = self.up.shape[1:]
-            output.view(-1, width).addmm_(inner.view(-1, rank), self.up[slots])
+            output.view(-1, width).addmm_(inner.reshape(-1, rank), self.up[slots])
             return output
         if own is not None:
             inner[own] = x[own] @ self.own_down[slots[own]].transpose(1, 2)
-        return output.add_(_up_products(inner, self.up, slots))
+        tokens = x.shape[1]
+        if tokens > FEW_TOKENS:
+            return output.baddbmm_(inner, self.up[slots])
+        # A weighted sum of rows of a table: nothing is copied.
+        found = F.embedding_bag(
+            self.rows.table_rows(rank, tokens),
+            self.up.view(-1, width),
+            per_sample_weights=inner.reshape(-1, rank),
+            mode="sum",
+        )
+        return output.add_(found.view(output.shape))
 
 
-def _up_products(inner, up, slots):
-    """``B_i h`` for each token h of row i, shape (batch, tokens, d)."""
-    number, tokens, rank = inner.shape
-    if tokens > FEW_TOKENS:
-        return torch.bmm(inner, up[slots])
-    # A weighted sum of rows of a table: nothing is copied.
-    indices = slots[:, None] * rank + torch.arange(rank, device=slots.device)
-    found = F.embedding_bag(
-        indices.repeat_interleave(tokens, dim=0),
-        up.view(-1, up.shape[-1]),
-        per_sample_weights=inner.reshape(-1, rank),
-        mode="sum",
-    )
-    return found.view(number, tokens, -1)
+def _padded(tensor: torch.Tensor, rank: int) -> torch.Tensor:
+    """Rows of zeros up to a higher rank, shape (slots, r, width)."""
+    slots, rows, width = tensor.shape
+    return torch.cat([tensor, tensor.new_zeros(slots, rank - rows, width)], dim=1)
 
 
 class MixedLayerNorm(nn.Module):

@@ -1,6 +1,6 @@
 """Weighted sums of languages: their B's are in one space, that of the shared A."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -23,6 +23,7 @@ def mix_languages(
     sources: dict[str, tuple[dict, dict[str, torch.Tensor]]],
     weights: dict[str, float],
     unadapted: Callable[[str], torch.Tensor],
+    may_differ: Collection[str] = (),
 ) -> tuple[dict, dict[str, torch.Tensor]]:
     """``B = sum_i w_i B_i``: exactly the mixture of the languages' updates.
 
@@ -37,6 +38,8 @@ def mix_languages(
         Weight of each.
     unadapted : callable
         The base model's value of a norm or the language token, by its name.
+    may_differ : collection of str
+        What of ``SAME`` need not be the same after all.
 
     Returns
     -------
@@ -76,7 +79,8 @@ def mix_languages(
             )
     for name in others:
         for key in SAME:
-            if sources[name][0].get(key) != metadata.get(key):
+            differs = sources[name][0].get(key) != metadata.get(key)
+            if differs and key not in may_differ:
                 raise AdapterFileError(
                     f"{first} and {name} cannot be mixed: their "
                     f"{key.replace('_', ' ')} differs."

@@ -205,10 +205,7 @@ class Slots:
         rank = max((len(up) for up in language.up.values()), default=1)
         for name, layer in self._linears.items():
             if rank > layer.up.shape[1]:
-                layer.up = _padded(layer.up, rank)
-                layer.down = _padded(layer.down[None], rank)[0]
-                if layer.own_down is not None:
-                    layer.own_down = _padded(layer.own_down, rank)
+                layer.raise_rank(rank)
             if language.down and layer.own_down is None:
                 slots, rows = layer.up.shape[:2]
                 layer.own_down = layer.down.new_zeros(slots, rows, layer.down.shape[1])
@@ -224,12 +221,6 @@ def _enlarged(tensor: torch.Tensor, slots: int) -> torch.Tensor:
     """Room for more languages; the new ones are as the unadapted one."""
     more = tensor[UNADAPTED].expand(slots - len(tensor), *tensor.shape[1:])
     return torch.cat([tensor, more])
-
-
-def _padded(tensor: torch.Tensor, rank: int) -> torch.Tensor:
-    """Rows of zeros up to a higher rank, shape (slots, r, width)."""
-    slots, rows, width = tensor.shape
-    return torch.cat([tensor, tensor.new_zeros(slots, rank - rows, width)], dim=1)
 
 
 def _fill(target: torch.Tensor, value: torch.Tensor | None) -> None:

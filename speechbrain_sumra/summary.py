@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from speechbrain_sumra.adapter_file import describe
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.history import History
 
+NUMBERS = re.compile(r"\[[\s\d,]+\]")
 PACKAGES = ("speechbrain-sumra", "speechbrain", "torch", "transformers", "peft")
 
 
@@ -76,8 +78,8 @@ def write_summary(
     history : History
         Records and seconds of the run.
     before, after : dict
-        Test "loss", "WER" and "CER" of the unadapted model, if it was scored,
-        and of the adapted one.
+        What ``ASR.score`` returned for the unadapted model, or None, and for the
+        adapted one; nothing if it was not scored.
     **facts
         More to report, e.g. locale, seed, data hash.
 
@@ -85,7 +87,9 @@ def write_summary(
     -------
     dict
         What was written. Error rates are in percent, memory in bytes, time
-        in seconds.
+        in seconds. "test_errors" and "test_words" are the word edits and words of
+        the test utterances in order of their ids, so that runs can be compared
+        utterance by utterance. What was not measured is None.
     """
     parameters = count_parameters(model)
     description = describe(model)
@@ -93,12 +97,15 @@ def write_summary(
         del description[bulky]
     shared = model.basis is not None and model.basis_is_shared
     summary = {
-        "test_wer": round(after["WER"], 4),
-        "test_cer": round(after["CER"], 4),
-        "test_loss": round(after["loss"], 6),
-        "test_wer_before": round(before["WER"], 4) if before else None,
-        "test_cer_before": round(before["CER"], 4) if before else None,
-        "best_valid_wer": min((r["WER"] for r in history.records), default=None),
+        "test_wer": _rounded(after, "WER"),
+        "test_cer": _rounded(after, "CER"),
+        "test_loss": _rounded(after, "loss"),
+        "test_wer_before": _rounded(before, "WER"),
+        "test_cer_before": _rounded(before, "CER"),
+        "best_valid_wer": _lowest(history, "WER"),
+        "best_valid_loss": _lowest(history, "valid_loss"),
+        "test_errors": list(after["errors"].values()) if after else None,
+        "test_words": list(after["words"].values()) if after else None,
         "trained_parameters": parameters["trained"],
         "total_parameters": parameters["total"],
         "adapter_bytes": Path(adapter_file).stat().st_size if adapter_file else 0,
@@ -111,5 +118,16 @@ def write_summary(
         "versions": versions(),
         **facts,
     }
-    write_text(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    # A number a line would make long files of these lists.
+    text = NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
+    write_text(path, text + "\n")
     return summary
+
+
+def _rounded(scores: dict | None, name: str) -> float | None:
+    return round(scores[name], 6) if scores else None
+
+
+def _lowest(history: History, name: str) -> float | None:
+    return min((r[name] for r in history.records if name in r), default=None)

@@ -54,8 +54,8 @@ class Whisper(SpeechBrainWhisper):
         The language token of the decoder's prompt: "none" (no such token,
         the default), "new" (a token of its own, ``<|locale|>``, whose
         embedding starts as the mean of the existing languages' and can be
-        trained), or one of Whisper's languages by name or code ("polish",
-        "pl").
+        trained), "own" (for each utterance the one of Whisper's languages that its
+        locale names), or one of Whisper's languages by name or code ("polish", "pl").
     locale : str
         Names the new token; needed with ``language="new"``.
     task : str
@@ -116,7 +116,7 @@ class Whisper(SpeechBrainWhisper):
         """Give the tokenizer, and the model if need be, the language token."""
         self.language_setting = language
         self.language = None
-        if language == "none":
+        if language in ("none", "own"):
             prompt_language = None
         elif not self.is_multilingual:
             raise ValueError(
@@ -144,6 +144,18 @@ class Whisper(SpeechBrainWhisper):
             self.no_timestamps,
         ]
 
+    def prompt_of(self, locale: str) -> list[int]:
+        """Prompt of an utterance of this locale, e.g. "sv-SE".
+
+        Raises
+        ------
+        ValueError
+            With language "own", if Whisper does not have the locale's language.
+        """
+        if self.language_setting != "own":
+            return self.prompt
+        return self.prompt_with(self.language_token(locale.split("-")[0]))
+
     def language_token(self, language: str) -> int:
         """Token of one of Whisper's own languages, by name or code.
 
@@ -157,8 +169,9 @@ class Whisper(SpeechBrainWhisper):
         if code not in LANGUAGES or token not in self.language_tokens:
             raise ValueError(
                 f"Unknown language {language!r}: expected 'none' (no language "
-                "token), 'new' (a new token for the locale), or one of this "
-                f"Whisper's own: {', '.join(self._language_codes())}."
+                "token), 'new' (a new token for the locale), 'own' (the token of each "
+                "utterance's locale), or one of this Whisper's own: "
+                f"{', '.join(self._language_codes())}."
             )
         return token
 

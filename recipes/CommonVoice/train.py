@@ -11,7 +11,7 @@ From this folder, or from the top one with the path of this file:
 DIR holds <locale>/ or cv-corpus-*/<locale>/ as Common Voice is downloaded.
 hparams/ has one file for each method and model. Every key of it and of the files
 it includes can be set as --key value: --rank, --strategy, --language,
---train_hours, --lr, --seed, ...
+--train_hours, --lr, --seed, ... --locale cs+pl+sl adapts to several together.
 
 A run scores the unadapted model on the test set, trains with a validation
 every 1/8 epoch, scores the checkpoint of the lowest validation WER, and leaves
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
-from common_voice_prepare import prepare_common_voice
+from several_locales import prepare_locales
 from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
@@ -52,6 +52,7 @@ from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.summary import versions, write_summary
+from speechbrain_sumra.warm_start import warm_start
 
 logger = get_logger(__name__)
 
@@ -92,7 +93,7 @@ def prepare(hparams: dict) -> dict:
     )
     settings = {name: hparams[name] for name in names}
     settings["save_folder"] = Path(hparams["output_folder"]) / "manifests"
-    return run_on_main(prepare_common_voice, kwargs=settings)
+    return run_on_main(prepare_locales, kwargs=settings)
 
 
 def score_unadapted(brain: ASR, test_data) -> dict:
@@ -107,7 +108,10 @@ def score_unadapted(brain: ASR, test_data) -> dict:
 
 
 def train_and_score(brain: ASR, datasets: dict) -> dict:
-    """Initialise adapters, train, and score the best checkpoint on the test set."""
+    """Initialise adapters, train, and score the best checkpoint on the test set.
+
+    Without decoding there is nothing to score.
+    """
     hparams = brain.hparams
     with hparams.history.phase("initialise"):
         brain.calibrate(
@@ -116,6 +120,9 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
             hparams.seed,
             hparams.test_loader_kwargs,
         )
+    if hparams.init_from is not None:
+        weights = warm_start(brain.whisper, hparams.init_from)
+        logger.info("Starting from %s", weights)
     processes = (
         torch.distributed.get_world_size() if is_distributed_initialized() else 1
     )
@@ -134,6 +141,8 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
         train_loader_kwargs={**hparams.train_loader_kwargs, "sampler": sampler},
         valid_loader_kwargs=hparams.test_loader_kwargs,
     )
+    if not hparams.decode:
+        return {}
     with hparams.history.phase("test_after"):
         return brain.score(datasets["test"], hparams.test_loader_kwargs, min_key="WER")
 
@@ -231,8 +240,8 @@ def run_experiment(
     )
     model = hparams["whisper"]
     trains = model.awaits_data or bool(trained_tensors(model))
-    before = None
-    if hparams["score_unadapted"] or not trains:
+    before, scores = None, hparams["decode"]
+    if scores and (hparams["score_unadapted"] or not trains):
         with history.phase("test_before"):
             before = score_unadapted(brain, datasets["test"])
         logger.info("Unadapted: test WER %.2f %%", before["WER"])
@@ -245,8 +254,8 @@ def run_experiment(
         "locale": hparams["locale"],
         "base_model": hparams["whisper_hub"],
     }
-    adapter_file = folder / "adapter.safetensors" if trains else None
-    if trains:
+    adapter_file = folder / "adapter.safetensors" if trains and scores else None
+    if adapter_file is not None:
         save_adapter(
             adapter_file,
             model,
@@ -268,13 +277,21 @@ def run_experiment(
         rank=hparams["rank"],
         lr=hparams["lr"],
         lora_plus_ratio=hparams["lora_plus_ratio"],
+        number_of_epochs=hparams["number_of_epochs"],
+        init_from=hparams["init_from"],
+        variant=hparams["variant"],
         train_norms=hparams["train_norms"],
         seed=hparams["seed"],
+        train_hours=hparams["train_hours"],
         train_hours_kept=report["splits"]["train"]["hours_kept"],
         left_out_after_preparation=dropped,
         data_hash=report["data_hash"],
         basis_file=model.basis_file.name if model.basis_file else None,
     )
+    if not scores:
+        loss = summary["best_valid_loss"]
+        logger.info("%s: lowest validation loss %.4f", hparams["locale"], loss)
+        return summary
     logger.info(
         "%s: test WER %s%.2f %%, CER %s%.2f %%; %d trained parameters; %s (%.1f MB "
         "a language, %.1f MB shared)",

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from speechbrain_sumra.adapters.linear_adapter import LinearAdapter
 from speechbrain_sumra.basis import sum_basis_and_load
+from speechbrain_sumra.speech_basis import check_needs_no_speech
 
 
 class SumRA(LinearAdapter):
@@ -29,7 +30,9 @@ class SumRA(LinearAdapter):
         The adapter is scaled by alpha / rank. Default: rank, i.e. by 1.
     strategy : str
         Which singular vectors share a row: "interleave" (default), "block",
-        "greedy" or "slice:0", ...; see ``speechbrain_sumra.allocation``.
+        "greedy", "karmarkar_karp" or "slice:0", ...; see
+        ``speechbrain_sumra.allocation``. Or how A was made from speech: "inputs",
+        ...; see ``speechbrain_sumra.speech_basis``. Then A is always given.
     row_norm : str or float
         Length of A's rows: "raw" (default: as the sums are), "unit", or a
         number.
@@ -116,9 +119,15 @@ class SumRA(LinearAdapter):
             "down_proj": A, shape (rank, k).
         figures : dict
             "row_load_over_bound": the largest row load over its lower bound.
+
+        Raises
+        ------
+        ValueError
+            If a setting is unusable, or the strategy looks at speech.
         """
         if weight.is_meta:
             return {"down_proj": weight.new_empty(rank, weight.shape[1])}, {}
+        check_needs_no_speech(strategy)
         rows, load = sum_basis_and_load(weight, rank, strategy, row_norm)
         return {"down_proj": rows}, {"row_load_over_bound": round(load, 6)}
 

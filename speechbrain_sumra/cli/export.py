@@ -35,7 +35,7 @@ an adapter as other software reads it
   peft         an adapter for PEFT, where the method is a LoRA in another form
   ctranslate2  a merged Whisper for faster-whisper
 
-ctranslate2 needs pip install 'speechbrain-sumra[export]', peft [baselines].""",
+peft and ctranslate2 need pip install 'speechbrain-sumra[export]'.""",
         """\
 sumra export --to ctranslate2 hsb.safetensors whisper-hsb-ct2
 sumra export --to huggingface --as_language pl hsb.safetensors whisper-hsb""",

@@ -76,3 +76,21 @@ def test_unusable_rank_is_named(rank):
 def test_unknown_strategy_lists_the_known():
     with pytest.raises(ValueError, match="'sum'.*block, interleave, greedy"):
         allocate(np.ones(8), 2, "sum")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_karmarkar_karp_is_more_even_than_greedy(seed):
+    """On spectra as weights have them: falling, none far above the others."""
+    values = np.sort(np.random.default_rng(seed).gamma(3.0, size=512))[::-1]
+    loads = [
+        row_loads(values, allocate(values, 32, strategy)).max()
+        for strategy in ("karmarkar_karp", "greedy", "interleave")
+    ]
+    bound = max_load_bound(values, 32)
+    assert bound <= loads[0] < loads[1] < loads[2]
+
+
+def test_karmarkar_karp_leaves_no_row_empty_where_values_vanish():
+    values = np.array([3.0, 0.0, 0.0, 0.0])
+    sets = allocate(values, 4, "karmarkar_karp")
+    assert sorted(s.tolist() for s in sets) == [[0], [1], [2], [3]]

@@ -38,6 +38,7 @@ def brain(tiny_whisper, tmp_path):
             "lora_plus_ratio": lora_plus_ratio,
             "encoder_states": lambda paths, whisper, augment: encode(whisper),
             "augmentation": None,
+            "decode": True,
         }
         return ASR(
             modules={"whisper": model},

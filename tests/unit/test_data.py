@@ -91,6 +91,29 @@ def test_targets_are_the_text_and_the_end(manifest, tiny_whisper, tmp_path):
     assert item["tokens_eos"].tolist() == [IGNORED] * 3 + text + [whisper.eos]
 
 
+def test_each_utterance_is_prompted_with_its_own_language(
+    manifest, tiny_whisper, tmp_path
+):
+    manifests, folder = manifest("Saluton", "Tere")
+    path = tmp_path / "train.csv"
+    path.write_text(path.read_text().replace("Saluton,eo", "Hej,sv-SE"))
+    path.write_text(path.read_text().replace("Tere,eo", "Tere,et"))
+    whisper = Whisper(tiny_whisper, tmp_path, language="own")
+    datasets, _ = load_datasets(manifests, folder, whisper)
+    for item, code in zip(datasets["train"], ("et", "sv"), strict=True):
+        token = whisper.tokenizer.convert_tokens_to_ids(f"<|{code}|>")
+        assert item["tokens_bos"][:4].tolist() == whisper.prompt_with(token)
+        assert item["tokens_eos"][:3].tolist() == [IGNORED] * 3
+
+
+def test_a_locale_that_whisper_does_not_know_has_no_token_of_its_own(
+    manifest, tiny_whisper, tmp_path
+):
+    whisper = Whisper(tiny_whisper, tmp_path, language="own")
+    with pytest.raises(ValueError, match="Unknown language 'eo'"):
+        load_datasets(*manifest("Saluton"), whisper)
+
+
 def test_what_cannot_be_scored_is_left_out_and_counted(
     manifest, tiny_whisper, tmp_path
 ):
