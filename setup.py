@@ -27,6 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_sumra*"]),
+    package_data={"speechbrain_sumra.report": ["paper/*.csv"]},
     python_requires=">=3.10",
     install_requires=[
         "speechbrain>=1.1,<2",
