@@ -3,6 +3,7 @@
 # make lint   style, without changing anything
 # make bench  speed beside the stock ways, DATA=folder of Common Voice; SHORT=1: an hour
 # make bench-bank    many languages in one model; ADAPTER=file is scored in fp16 and int8
+# make tables  the runs of workflow/config/CONFIG.yaml and their report; DRY=1: how many hours
 # make bench-growth  time and memory up to 70,000 clips, one and two processes
 # Each creates .venv if it is missing or older than what it is made of.
 
@@ -15,7 +16,10 @@ READY := $(VENV)/.ready
 DATA ?= ../shared/corpora/cv
 LOCALE ?= hsb
 
-.PHONY: demo test lint bench bench-bank bench-growth clean
+CONFIG ?= small
+PROFILE ?= local
+
+.PHONY: demo test lint tables bench bench-bank bench-growth clean
 
 demo: $(READY)
 	$(BIN)/python recipes/CommonVoice/make_synthetic_corpus.py --data_folder data/synthetic
@@ -29,6 +33,12 @@ test: $(READY) lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+tables: $(READY)
+	$(BIN)/snakemake --snakefile workflow/Snakefile \
+		--configfile workflow/config/$(CONFIG).yaml --profile workflow/profiles/$(PROFILE) \
+		$(if $(DRY),--dry-run --quiet rules) $(if $(UNLOCK),--unlock) $(ARGS) \
+		$(if $(filter command environment,$(origin DATA)),--config data_folder=$(DATA))
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py --data_folder $(DATA) --locale $(LOCALE) $(if $(SHORT),--short)

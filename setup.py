@@ -18,6 +18,7 @@ baselines = ["peft>=0.21,<1", "attrs>=22"]
 bench = [*baselines, "accelerate>=1.1", "psutil>=5.9"]
 export = ["peft>=0.21,<1", "ctranslate2>=4.4", "faster-whisper>=1.1"]
 serve = ["gradio>=6.31,<7"]
+workflow = ["snakemake>=9,<10; python_version >= '3.11'", "pyyaml>=6"]
 
 setup(
     name="speechbrain-sumra",
@@ -57,12 +58,15 @@ setup(
         "export": export,
         # the page of `sumra demo`
         "serve": serve,
+        # `make tables`
+        "workflow": workflow,
         "dev": [
             *offline,
             *baselines,
             *bench,
             *export,
             *serve,
+            *workflow,
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.6",

@@ -92,6 +92,12 @@ class ASR(sb.Brain):
         """The loss, in training with what the method adds to it."""
         loss, hypotheses = predictions
         if stage != sb.Stage.TRAIN:
+            if stage == sb.Stage.VALID and not torch.isfinite(loss):
+                # The parent's average would leave it out.
+                raise ValueError(
+                    "Loss is not finite in a validation: training has diverged. Start "
+                    "again in another --output_folder with a lower --lr."
+                )
             if hypotheses is not None:
                 self._count_errors(batch, hypotheses)
             return loss
