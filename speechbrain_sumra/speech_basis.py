@@ -10,6 +10,7 @@ Statistics of a layer are a matrix of its inputs' width: either the mean of
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -258,6 +259,18 @@ def make_speech_basis(
         rows = normalize_rows(rows, settings["row_norm"])
         tensors[f"{name}.down_proj"] = rows.float().contiguous()
     return Basis(tensors, description)
+
+
+def start_file(basis_file: str | Path) -> Path:
+    """Where the B is that was learned together with the A of a basis.
+
+    Example
+    -------
+    >>> start_file("basis/0123.safetensors").name
+    '0123_start.safetensors'
+    """
+    basis_file = Path(basis_file)
+    return basis_file.with_name(f"{basis_file.stem}_start.safetensors")
 
 
 def share_down_projections(

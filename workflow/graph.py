@@ -187,4 +187,5 @@ class Graph:
     def donor_locales(self) -> list[str]:
         """The other languages of which speech is needed."""
         lists = (self.config.get("warm_starts") or {}).values()
-        return sorted({*self.speech.get("locales", []), *sum(lists, [])})
+        started = [name for entry in sum(lists, []) for name in entry.split("+")]
+        return sorted({*self.speech.get("locales", []), *started})

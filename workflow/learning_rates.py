@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from run import NOT_TUNED, ConfigError, Run, as_text, check_names, label
+from run import ConfigError, Run, as_text, check_names, label, tuned_settings
 
 # Losses are enough to choose a learning rate.
 LOSSES_ALONE = {"decode": False, "score_unadapted": False}
@@ -45,7 +45,7 @@ def sweep_runs(run: Run, sweep: Mapping) -> dict[str, Run]:
         )
     common = {name: value for name, value in sweep.items() if name != "lr"}
     check_names(common, run.method, run.model)
-    own = {k: v for k, v in run.settings.items() if k not in NOT_TUNED}
+    own = tuned_settings(run.settings)
     runs = {}
     for rate in _grid(run, sweep["lr"]):
         name = f"sweep/{run.group}/{label({'lr': rate})}"

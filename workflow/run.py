@@ -19,6 +19,8 @@ NOT_TUNED = (
     *("locale", "seed", "train_hours", "dev_hours", "test_hours", "init_from"),
     *("score_unadapted", "max_tokens"),
 )
+# Strategy of SumRA, and start of B: from a run on other languages together.
+LEARNED = "learned"
 
 
 class ConfigError(ValueError):
@@ -155,7 +157,7 @@ def make_run(settings: Mapping) -> Run:
         **{k: v for k, v in rest.items() if k not in ("rank", "seed")},
         **{k: settings[k] for k in ("seed",) if k in settings},
     }
-    tuned = {k: v for k, v in named.items() if k not in NOT_TUNED}
+    tuned = tuned_settings(named)
     return Run(
         f"{method}_{model}/{locale}/{label(named)}",
         method,
@@ -163,6 +165,23 @@ def make_run(settings: Mapping) -> Run:
         {"locale": locale, **named},
         f"{method}_{model}/{label(tuned)}" if needs_lr else None,
     )
+
+
+def tuned_settings(settings: Mapping) -> dict:
+    """Settings that each have a learning rate of their own.
+
+    Where B starts is one of them if it was learned with A: it is far from zero.
+
+    Example
+    -------
+    >>> tuned_settings({"rank": 2, "seed": 1, "init_from": "related"})
+    {'rank': 2}
+    """
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in NOT_TUNED or (name, value) == ("init_from", LEARNED)
+    }
 
 
 def label(settings: Mapping) -> str:

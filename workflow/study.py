@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 from learning_rates import sweep_runs
 from run import (
+    LEARNED,
     METHODS,
-    NOT_TUNED,
     ConfigError,
     Run,
     check_names,
     experiment_of,
     make_run,
+    tuned_settings,
 )
 
 KEYS = (
@@ -26,7 +27,6 @@ KEYS = (
     *("resources", "estimate"),
 )
 # Strategies of SumRA whose A is made from speech of other languages.
-LEARNED = "learned"
 FROM_SPEECH = ("inputs", "gradients", "corda", LEARNED)
 # What the run that learns A has in common with those that use it.
 SAME_AS_LEARNED = ("rank", "alpha", "row_norm", "train_norms")
@@ -157,7 +157,7 @@ def starters_of(run: Run, config: Mapping) -> list[Run]:
     """
     warm_starts, name = config.get("warm_starts") or {}, run["init_from"]
     languages = warm_starts.get(name, []) if isinstance(name, str) else []
-    own = {k: v for k, v in run.settings.items() if k not in NOT_TUNED}
+    own = tuned_settings(run.settings)
     starter = make_run({"method": run.method, "model": run.model, **own})
     return [_donor(starter, name, locale) for locale in languages]
 

@@ -19,7 +19,7 @@ learned    the A of --init_from, which train.py trained on several languages tog
 DIR is as for train.py. A locale of which there is only train.tsv is divided by
 split_train.py first. --calibration_utterances of all training clips are drawn at
 random. The basis goes to --basis_folder, where train.py --strategy finds it. With
-"learned", the adapter itself goes there, too: train.py --init_from can start from it.
+"learned", the adapter itself goes there, too: train.py --init_from learned.
 """
 
 import fnmatch
@@ -53,6 +53,7 @@ from speechbrain_sumra.speech_basis import (
     LEARNED,
     make_speech_basis,
     share_down_projections,
+    start_file,
 )
 from speechbrain_sumra.whisper import Whisper
 
@@ -152,7 +153,7 @@ def make_from_adapter(hparams: dict) -> Path:
             f"{path} is a basis of another adapter than {hparams['init_from']}. Remove "
             "it, or name another --basis_folder."
         )
-    start = path.with_name(f"{path.stem}_start.safetensors")
+    start = start_file(path)
     write_adapter(start, metadata, tensors, "fp32")
     logger.info("The adapter on this basis, to start from: %s", start)
     return path

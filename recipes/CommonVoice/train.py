@@ -51,6 +51,7 @@ from speechbrain_sumra.memory import save_memory
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.pretrained import ModelNotFoundError
+from speechbrain_sumra.speech_basis import LEARNED, start_file
 from speechbrain_sumra.summary import versions, write_summary
 from speechbrain_sumra.warm_start import warm_start
 
@@ -121,7 +122,10 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
             hparams.test_loader_kwargs,
         )
     if hparams.init_from is not None:
-        weights = warm_start(brain.whisper, hparams.init_from)
+        sources = hparams.init_from
+        if sources == LEARNED and brain.whisper.basis_file is not None:
+            sources = start_file(brain.whisper.basis_file)
+        weights = warm_start(brain.whisper, sources)
         logger.info("Starting from %s", weights)
     processes = (
         torch.distributed.get_world_size() if is_distributed_initialized() else 1

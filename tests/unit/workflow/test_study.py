@@ -203,5 +203,7 @@ def test_small_holds_the_study(shipped):
         assert hours == {0.2, 0.5, 1, 2}
     assert {"new", "none", "polish"} == values("language", method="sumra", **full)
     assert {True, False} == values("train_norms", method="sumra", **full)
-    assert {None, "related", "unrelated"} == values("init_from", method="sumra")
+    starts = {None, "related", "unrelated", "learned"}
+    assert starts == values("init_from", method="sumra")
+    assert {None, "together"} == values("init_from", method="lora")
     assert {"hsb", "eo", "ia", "fy-NL"} == values("locale", method="sumra")
