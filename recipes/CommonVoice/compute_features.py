@@ -10,18 +10,16 @@ depend on the model, --encoder_context and --precision, and not on the method. W
 there already, is checked and kept; an interrupted computation goes on.
 """
 
-import logging
-import sys
 from pathlib import Path
 
 import speechbrain as sb
+from command import run
 from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
 from train import prepare
 
 from speechbrain_sumra.data import load_datasets
 from speechbrain_sumra.hparams import load_hparams, merge_overrides
-from speechbrain_sumra.pretrained import ModelNotFoundError
 
 SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours"),
@@ -87,10 +85,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, ModelNotFoundError) as error:
-        logging.debug("Stopped by:", exc_info=True)
-        sys.exit(f"{type(error).__name__}: {error}")
+    run(main, __doc__)

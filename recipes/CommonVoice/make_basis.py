@@ -24,17 +24,15 @@ random. The basis goes to --basis_folder, where train.py --strategy finds it. Wi
 
 import fnmatch
 import json
-import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import speechbrain as sb
 import torch
+from command import run
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import infer_device
-from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 from train import prepare
 
@@ -48,7 +46,6 @@ from speechbrain_sumra.basis import stored_basis
 from speechbrain_sumra.data import IGNORED, load_datasets
 from speechbrain_sumra.features import EncoderStates
 from speechbrain_sumra.hparams import load_hparams, merge_overrides
-from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.speech_basis import (
     LEARNED,
     make_speech_basis,
@@ -56,8 +53,6 @@ from speechbrain_sumra.speech_basis import (
     start_file,
 )
 from speechbrain_sumra.whisper import Whisper
-
-logger = get_logger(__name__)
 
 SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours", "seed"),
@@ -155,7 +150,7 @@ def make_from_adapter(hparams: dict) -> Path:
         )
     start = start_file(path)
     write_adapter(start, metadata, tensors, "fp32")
-    logger.info("The adapter on this basis, to start from: %s", start)
+    print(f"The adapter on this basis, to start from: {start}")
     return path
 
 
@@ -168,15 +163,9 @@ def main(argv: list[str]) -> Path:
     hparams["output_folder"] = Path(hparams["basis_folder"]) / "speech"
     learned = hparams["strategy"] == LEARNED
     path = make_from_adapter(hparams) if learned else make_from_speech(hparams)
-    logger.info("The basis: %s", path)
+    print(f"The basis: {path}")
     return path
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, ModelNotFoundError) as error:
-        logging.debug("Stopped by:", exc_info=True)
-        sys.exit(f"{type(error).__name__}: {error}")
+    run(main, __doc__)

@@ -21,8 +21,6 @@ Started again after an interruption, it goes on from the last validation.
 """
 
 import json
-import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +28,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from command import run
 from several_locales import prepare_locales
 from speechbrain.utils.distributed import (
     ddp_init_group,
@@ -48,9 +47,7 @@ from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
 from speechbrain_sumra.memory import save_memory
-from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.precision import choose_precision
-from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.speech_basis import LEARNED, start_file
 from speechbrain_sumra.summary import versions, write_summary
 from speechbrain_sumra.warm_start import warm_start
@@ -199,8 +196,8 @@ def main(argv: list[str]) -> dict:
     device = run_opts.device or infer_device()
     chosen = {name: choose_precision(settings[name], device) for name in PRECISIONS}
     overrides = merge_overrides(overrides, **chosen)
-    run = train_and_average if settings["models_to_average"] > 1 else run_experiment
-    return run(hparams_file, run_opts, overrides)
+    start = train_and_average if settings["models_to_average"] > 1 else run_experiment
+    return start(hparams_file, run_opts, overrides)
 
 
 def run_experiment(
@@ -313,13 +310,4 @@ def run_experiment(
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        sb.parse_arguments(["--help"])
-    try:
-        main(sys.argv[1:])
-    except (ValueError, ModelNotFoundError, MissingExtraError) as error:
-        # What a user can mend is one line; where it arose is in log.txt, which
-        # takes the root logger's messages of all levels.
-        logging.debug("Stopped by:", exc_info=True)
-        sys.exit(f"{type(error).__name__}: {error}")
+    run(main, __doc__)
