@@ -26,9 +26,10 @@ demo: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/CommonVoice/train.py hparams/sumra_whisper_base.yaml \
 		--locale eo --data_folder data/synthetic --runs_folder runs/demo --test_batch_size 20
 
-# Two processes of one thread each are faster than one of two.
+# Two processes of one thread each are faster than one of two; a file's tests stay
+# together, because they share what was trained for them.
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

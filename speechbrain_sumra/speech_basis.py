@@ -82,7 +82,7 @@ def summed_directions(
     Example
     -------
     >>> weight = torch.diag(torch.tensor([1.0, 2.0]))
-    >>> summed_directions(weight, torch.eye(2), 2).square().tolist()
+    >>> summed_directions(weight, torch.eye(2), 2).square().round(decimals=6).tolist()
     [[0.0, 2.0], [1.0, 0.0]]
     """
     covariance = statistics.double() / statistics.double().diagonal().mean()
