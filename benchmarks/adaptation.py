@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,12 @@ ROOT = HERE.parent
 # Where they are from: docs/benchmarks.md. Stock LoRA is the same function of its
 # parameters as ours.
 STOCK_LR, LORA_LR, SUMRA_LR = 5e-4, 5e-4, 2e-4
+
+
+CONTENDERS = (
+    *("speechbrain", "transformers"),
+    *("ours-lora-cold", "ours-lora-warm", "ours-sumra-cold", "ours-sumra-warm"),
+)
 
 
 @dataclass
@@ -53,8 +60,10 @@ class Workload:
     max_tokens: int = 150
 
 
-def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
-    """Run every contender so many times, one after the other.
+def compare(
+    workload: Workload, repeats: int, work: Path, names: Sequence[str]
+) -> list[dict]:
+    """Run contenders so many times each, one after the other.
 
     A run that a folder of ``work`` has already is not repeated, so an interrupted
     comparison goes on where it was.
@@ -67,6 +76,8 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
         Runs of each contender.
     work : Path
         For all that runs write.
+    names : sequence of str
+        Which of ``CONTENDERS``; their order does not matter.
 
     Returns
     -------
@@ -76,16 +87,16 @@ def compare(workload: Workload, repeats: int, work: Path) -> list[dict]:
         "trained_parameters", "test_wer" and "valid_wers" (percent).
     """
     manifests = _write_manifests(workload, work)
-    contenders = (
-        ("speechbrain", _stock("stock_speechbrain.py", manifests)),
-        ("transformers", _stock("stock_transformers.py", manifests)),
-        ("ours-lora-cold", _ours("lora", LORA_LR, "shared-lora")),
-        ("ours-lora-warm", _ours("lora", LORA_LR, "shared-lora")),
-        ("ours-sumra-cold", _ours("sumra", SUMRA_LR, "shared-sumra")),
-        ("ours-sumra-warm", _ours("sumra", SUMRA_LR, "shared-sumra")),
+    commands = (
+        _stock("stock_speechbrain.py", manifests),
+        _stock("stock_transformers.py", manifests),
+        *[_ours("lora", LORA_LR, "shared-lora")] * 2,
+        *[_ours("sumra", SUMRA_LR, "shared-sumra")] * 2,
     )
+    contenders = zip(CONTENDERS, commands, strict=True)
+    chosen = [(name, command) for name, command in contenders if name in names]
     records = []
-    jobs = [(number, *job) for number in range(repeats) for job in contenders]
+    jobs = [(number, *job) for number in range(repeats) for job in chosen]
     for repeat, name, command in tqdm(jobs, desc="Adaptation", unit="run"):
         folder = work / f"repeat{repeat}" / name
         record = folder / "record.json"

@@ -26,7 +26,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from adaptation import ROOT, Workload, compare, workload_facts
+from adaptation import CONTENDERS, ROOT, Workload, compare, workload_facts
 from basis import measure_bases, measure_stored
 from decoding import measure_decoding
 from report import draw, table
@@ -58,6 +58,14 @@ def parse_arguments() -> argparse.Namespace:
         "--short",
         action="store_true",
         help="0.2 h, one epoch, 4 validations, 0.1 h of test (an hour on two cores)",
+    )
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        choices=CONTENDERS,
+        default=CONTENDERS,
+        metavar="NAME",
+        help=f"which to run, of {', '.join(CONTENDERS)} (default: all)",
     )
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "bench")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bench")
@@ -110,7 +118,7 @@ def ratios(median: dict, bases: dict, decoding: dict, steps: dict) -> dict[str, 
     """
 
     def best(key):
-        return min(median[name][key] for name in STOCK)
+        return min(median[name][key] for name in STOCK if name in median)
 
     ours = median["ours-sumra-cold"]
     rate = max(decoding[name]["audio_seconds_per_second"] for name in STOCK)
@@ -159,13 +167,18 @@ def main() -> None:
     """Measure everything and write it down."""
     arguments = parse_arguments()
     work = arguments.work / ("short" if arguments.short else "full")
+    if not {"ours-sumra-cold", "ours-sumra-warm"} < set(arguments.contenders):
+        raise SystemExit(
+            "Expected ours-sumra-cold, ours-sumra-warm and a stock way as "
+            f"--contenders, found {' '.join(arguments.contenders)}."
+        )
     work.mkdir(parents=True, exist_ok=True)
     whisper = str(fetch_whisper(arguments.whisper, str(arguments.work / "pretrained")))
     settings = SHORT if arguments.short else {}
     data_folder = str(Path(arguments.data_folder).resolve())
     workload = Workload(whisper, data_folder, arguments.locale, **settings)
 
-    runs = compare(workload, arguments.repeats, work)
+    runs = compare(workload, arguments.repeats, work, arguments.contenders)
     bases = measure_bases()
     steps = measure_steps(whisper, work)
     decoding = measure_decoding(

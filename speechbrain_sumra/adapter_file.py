@@ -197,15 +197,52 @@ def _opened(path: str | Path) -> Iterator[tuple[dict, safe_open]]:
                 )
             try:
                 metadata = json.loads(header["adapter"])
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, RecursionError) as error:
                 raise AdapterFileError(
                     f"{path}: unreadable metadata: {error}"
                 ) from error
+            _check_metadata(path, metadata)
             yield metadata, file
     except (SafetensorError, OSError) as error:
         raise AdapterFileError(
             f"{path} cannot be read as an adapter file: {error}"
         ) from error
+
+
+def _check_metadata(path: str | Path, metadata) -> None:
+    """Whether everything is there that others rely on, and of the right kind."""
+    if not isinstance(metadata, dict):
+        raise AdapterFileError(f"{path}: its metadata is {_short(metadata)}.")
+    for name, kinds in _KINDS.items():
+        value = metadata.get(name)
+        if not isinstance(value, kinds) or (kinds is list and not _all_text(value)):
+            raise AdapterFileError(
+                f"{path}: wrong or missing metadata: {name} is {_short(value)}. Was "
+                "it written by another version?"
+            )
+    missing = [name for name in metadata["settings"] if name not in metadata]
+    if missing:
+        raise AdapterFileError(f"{path}: metadata without its settings {missing[:3]}.")
+
+
+def _all_text(values: list) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+_OPTIONAL_TEXT = (str, type(None))
+_KINDS = {
+    "method": _OPTIONAL_TEXT,
+    "settings": list,
+    "layers": list,
+    "language": _OPTIONAL_TEXT,
+    "encoder_context": _OPTIONAL_TEXT,
+    "base_fingerprint": str,
+    "basis_fingerprint": _OPTIONAL_TEXT,
+    "locale": _OPTIONAL_TEXT,
+    "base_model": _OPTIONAL_TEXT,
+    "test_wer": (int, float, type(None)),
+    "versions": (dict, type(None)),
+}
 
 
 def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:

@@ -24,6 +24,10 @@ class AudioError(ValueError):
     """A file that holds no audio, or audio that cannot be read to its end."""
 
 
+class EmptyAudioError(AudioError):
+    """A file without a single sample."""
+
+
 def source_name(source: Source) -> str:
     """What a file or file object is called in messages, in printable characters.
 
@@ -92,7 +96,7 @@ class AudioStream:
 
     def _check_length(self, promised: int) -> None:
         if not self.position:
-            raise AudioError("holds no samples.")
+            raise EmptyAudioError("holds no samples.")
         missing = (promised - self.position) / self.rate
         if missing > TOLERANCE and promised < UNKNOWN_LENGTH:
             raise AudioError(
@@ -136,7 +140,7 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
             cause = error.strerror or error
             raise AudioError(f"{name} cannot be read: {cause}.") from error
         except AudioError as error:
-            raise AudioError(f"{name} {error}") from error
+            raise type(error)(f"{name} {error}") from error
 
 
 class _Sound(soundfile.SoundFile):
@@ -205,7 +209,7 @@ def _check_bytes(file: BinaryIO) -> str:
     head = file.read(8)
     size = file.seek(0, os.SEEK_END)
     if not size:
-        raise AudioError("is empty: 0 bytes.")
+        raise EmptyAudioError("is empty: 0 bytes.")
     if len(head) == 8 and head[:4] == b"RIFF":
         declared = struct.unpack("<I", head[4:])[0] + len(head)
         if size + 64 < declared < UNKNOWN_LENGTH:

@@ -336,18 +336,22 @@ class Basis:
                 f"{path} is not a basis of this version: expected format "
                 f"{FORMAT!r}, found {metadata.get('format')!r}."
             )
-        basis = cls(
-            tensors,
-            json.loads(metadata["description"]),
-            json.loads(metadata["figures"]),
-            json.loads(metadata.get("made_from", "{}")),
-        )
-        if basis.fingerprint != metadata["fingerprint"]:
+        try:
+            basis = cls(
+                tensors,
+                json.loads(metadata["description"]),
+                json.loads(metadata["figures"]),
+                json.loads(metadata.get("made_from", "{}")),
+            )
+            expected = metadata["fingerprint"]
+            found = basis.fingerprint
+        except (KeyError, ValueError, RecursionError, RuntimeError) as error:
+            raise BasisError(f"{path} is damaged: {error!r}. Delete it.") from error
+        if found != expected:
             raise BasisError(
                 f"{path} is damaged: its contents have the fingerprint "
-                f"{basis.fingerprint[:12]}, its metadata says "
-                f"{metadata['fingerprint'][:12]}. Delete it; it will be "
-                "computed again."
+                f"{found[:12]}, its metadata says {expected[:12]}. Delete it; it will "
+                "be computed again."
             )
         return basis
 

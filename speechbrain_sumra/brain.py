@@ -8,25 +8,34 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from speechbrain.dataio.dataio import length_to_mask
+from speechbrain.utils.checkpoints import average_checkpoints
 from speechbrain.utils.distributed import (
     if_main_process,
     infer_device,
+    is_distributed_initialized,
     run_on_main,
 )
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from speechbrain_sumra.adapted import trained_tensors
+from speechbrain_sumra.checkpoint import named_if_damaged
 from speechbrain_sumra.data import IGNORED
-from speechbrain_sumra.files import write_text
+from speechbrain_sumra.files import replacing, write_text
 from speechbrain_sumra.optimizer import parameter_groups, set_learning_rate
 from speechbrain_sumra.precision import (
     choose_precision,
     keep_frozen_linears_in,
     precision_dtype,
 )
+from speechbrain_sumra.stop_request import stop_request
 
 logger = get_logger(__name__)
+
+DIVERGED = (
+    "Loss is not finite in {}: training has diverged. Start again in another "
+    "--output_folder with a lower --lr."
+)
 
 
 class ASR(sb.Brain):
@@ -40,7 +49,7 @@ class ASR(sb.Brain):
     It needs, beside what every ``Brain`` does, these hparams: ``whisper``,
     ``searcher``, ``decode``, ``encoder_states``, ``augmentation``, ``lr_annealing``,
     ``history``, ``train_loggers``, ``wer_computer``, ``cer_computer``,
-    ``validations_per_epoch``, ``number_of_validations``, ``lr``,
+    ``validations_per_epoch``, ``number_of_validations``, ``avg_checkpoints``, ``lr``,
     ``lora_plus_ratio`` and ``output_folder``.
     """
 
@@ -94,15 +103,19 @@ class ASR(sb.Brain):
         if stage != sb.Stage.TRAIN:
             if stage == sb.Stage.VALID and not torch.isfinite(loss):
                 # The parent's average would leave it out.
-                raise ValueError(
-                    "Loss is not finite in a validation: training has diverged. Start "
-                    "again in another --output_folder with a lower --lr."
-                )
+                raise ValueError(DIVERGED.format("a validation"))
             if hypotheses is not None:
                 self._count_errors(batch, hypotheses)
             return loss
         regularizer = self.whisper.regularizer()
         return loss if regularizer is None else loss + regularizer
+
+    def check_loss_isfinite(self, loss):
+        """As the parent, with advice when its patience is at an end."""
+        try:
+            super().check_loss_isfinite(loss)
+        except ValueError as error:
+            raise ValueError(DIVERGED.format("several batches")) from error
 
     def _count_errors(self, batch, hypotheses):
         tokenizer = self.whisper.tokenizer
@@ -119,11 +132,26 @@ class ASR(sb.Brain):
 
     def on_stage_start(self, stage, epoch=None):
         """Start the clock and, unless training, the error counts."""
+        # Several processes could not agree on a step to stop after.
+        alone = not is_distributed_initialized()
+        stop_request.deferred = stage == sb.Stage.TRAIN and alone
+        if not stop_request.deferred:
+            stop_request.meet()
         self.stage_start = time.monotonic()
         if stage != sb.Stage.TRAIN:
             self.wer_metric = self.hparams.wer_computer()
             self.cer_metric = self.hparams.cer_computer()
             self.hypotheses = []
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Before a step, exit if asked to: all before it is saved."""
+        if self.ckpt_interval_steps == 1:
+            stop_request.meet()
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """After an update, have the parent save a checkpoint if asked to stop."""
+        if stop_request.received and should_step:
+            self.ckpt_interval_steps = 1
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log; after a validation, anneal the learning rate and save."""
@@ -164,7 +192,11 @@ class ASR(sb.Brain):
         plot = Path(self.hparams.output_folder) / "training.png"
         run_on_main(history.plot, args=[plot])
         key = "WER" if self.hparams.decode else "loss"
-        self.checkpointer.save_and_keep_only(meta={key: stats[key]}, min_keys=[key])
+        self.checkpointer.save_and_keep_only(
+            meta={key: stats[key]},
+            min_keys=[key],
+            num_to_keep=self.hparams.avg_checkpoints,
+        )
 
     def calibrate(self, dataset, utterances: int, seed: int, loader_kwargs) -> None:
         """Initialise adapters from data, once, if the method does that.
@@ -265,13 +297,19 @@ class ASR(sb.Brain):
         self.optimizer.register_step_pre_hook(clip)
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Take the weights of the best checkpoint, and nothing else of it.
+        """Take the average weights of the best checkpoints, and nothing else of them.
 
         Counters and history stay where the run ended.
         """
-        best = self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key)
-        if best is not None:
-            self.whisper.loader(best.paramfiles["whisper"], end_of_epoch=True)
+        best = self.checkpointer.find_checkpoints(
+            max_key=max_key,
+            min_key=min_key,
+            max_num_checkpoints=self.hparams.avg_checkpoints if min_key else 1,
+        )
+        if best:
+            with named_if_damaged(*best):
+                weights = average_checkpoints(best, "whisper")
+                self.whisper.load_state_dict(weights, strict=False)
 
     def score(self, dataset, loader_kwargs, suffix="", min_key=None) -> dict:
         """Score a test set and write what was recognised.
@@ -289,8 +327,8 @@ class ASR(sb.Brain):
         suffix : str
             Tells the files of several scorings apart.
         min_key : str
-            Score the checkpoint with the lowest value of this; by default
-            the latest one, if there is any.
+            Score the average of the ``avg_checkpoints`` checkpoints with the lowest
+            values of this; by default the latest one, if there is any.
 
         Returns
         -------
@@ -304,7 +342,10 @@ class ASR(sb.Brain):
         self.test_stats["words"] = {s["key"]: s["num_ref_tokens"] for s in scores}
         if if_main_process():
             folder = Path(self.hparams.output_folder)
-            with open(folder / f"wer_test{suffix}.txt", "w", encoding="utf-8") as file:
+            with (
+                replacing(folder / f"wer_test{suffix}.txt") as partial,
+                open(partial, "w", encoding="utf-8") as file,
+            ):
                 self.wer_metric.write_stats(file)
             lines = [
                 json.dumps(record, ensure_ascii=False) for record in self.hypotheses

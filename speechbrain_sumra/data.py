@@ -2,11 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import torch
-import torchaudio
-from speechbrain.dataio import audio_io
 from speechbrain.dataio.dataset import (
     DynamicItemDataset,
     add_dynamic_item,
@@ -16,12 +13,15 @@ from speechbrain.utils.data_pipeline import provides, takes
 from speechbrain.utils.logger import get_logger
 from torch.utils.data import Sampler
 
+from speechbrain_sumra.audio_file import open_audio
+from speechbrain_sumra.resampling import resampler
 from speechbrain_sumra.whisper import Whisper
 
 logger = get_logger(__name__)
 
 IGNORED = -100  # a target on which no loss is computed
 MAX_SECONDS = 30.0  # what Whisper reads at once
+BLOCK = 2**17  # samples that are decoded at a time
 
 
 class EpochPartSampler(Sampler[int]):
@@ -120,29 +120,30 @@ class EpochPartSampler(Sampler[int]):
                 yield from batch
 
 
-@cache
-def _resampler(from_rate: int, to_rate: int):
-    return torchaudio.transforms.Resample(from_rate, to_rate)
-
-
-def read_audio(path: str, sample_rate: int = 16000) -> torch.Tensor:
-    """Read a file as mono audio at the given rate.
+def read_audio(path: str) -> torch.Tensor:
+    """Read a file as mono audio at 16 kHz.
 
     Arguments
     ---------
     path : str
-        An audio file (mp3, wav, flac, ogg).
-    sample_rate : int
-        Samples per second of the result.
+        An audio file (mp3, wav, flac, ogg) with any number of channels.
 
     Returns
     -------
     torch.Tensor
         Shape (samples,).
+
+    Raises
+    ------
+    AudioError
+        If it cannot be read to its end, or has samples that are no finite numbers.
     """
-    signal, rate = audio_io.load(path)
-    signal = signal.mean(dim=0)
-    return signal if rate == sample_rate else _resampler(rate, sample_rate)(signal)
+    blocks = []
+    with open_audio(path) as audio:
+        while not audio.ended:
+            blocks.append(torch.from_numpy(audio.read(BLOCK)))
+    signal = torch.cat(blocks)
+    return resampler(audio.rate)(signal)
 
 
 def load_datasets(

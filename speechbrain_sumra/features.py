@@ -49,10 +49,16 @@ class EncoderStates:
     max_gigabytes : float
         Limit of what is kept. An utterance takes frames x width x 2 bytes,
         with 50 frames a second: 51 kB a second for whisper-base, 77 kB for
-        small, 128 kB for large; with the full encoder context always 30 s.
+        small, 128 kB for large; with the full encoder context always 30 s. What
+        does not fit is computed each time.
     precision : str
         What the encoder multiplies in: "fp32" (default), "bf16", "fp16", or "auto";
         see ``choose_precision``.
+
+    Attributes
+    ----------
+    full : bool
+        Whether states were left out because there was no room.
 
     Raises
     ------
@@ -82,13 +88,14 @@ class EncoderStates:
         self.folder = Path(folder)
         self.max_bytes = int(max_gigabytes * 1e9)
         self.precision = precision
-        self.nbytes = 0
+        self.full = False
+        self._room = self.max_bytes  # for what is not kept yet
         self._memory: dict[str, torch.Tensor] = {}
 
     def plan(
         self, whisper: Whisper, seconds: Sequence[float], augmented: bool = False
     ) -> None:
-        """Say how much room the states will take; go without if there is none.
+        """Say how much room the states will take, and how many will fit.
 
         Arguments
         ---------
@@ -126,18 +133,17 @@ class EncoderStates:
             place,
             there / 1e9,
         )
-        room = min(self.max_bytes, free + there)
-        if needed > room:
+        self._room = max(0, min(self.max_bytes - there, free))
+        if needed > there + self._room:
             logger.warning(
                 "There is room for %.2f GB of encoder states (limit "
-                "--feature_cache_gb %.1f, free %.2f GB): they are computed each "
+                "--feature_cache_gb %.1f, free %.2f GB): the others are computed each "
                 "time, which is slower. Make room, raise the limit, or choose "
                 "another --feature_folder.",
-                room / 1e9,
+                (there + self._room) / 1e9,
                 self.max_bytes / 1e9,
                 free / 1e9,
             )
-            self.mode = "off"
 
     def __call__(
         self,
@@ -179,11 +185,17 @@ class EncoderStates:
     def _from_memory(self, key, path, whisper):
         if key not in self._memory:
             states = self._encode(path, whisper).cpu()
-            if self.nbytes + states.nbytes > self.max_bytes:
+            if not self._has_room(states):
                 return states
             self._memory[key] = states
-            self.nbytes += states.nbytes
         return self._memory[key]
+
+    def _has_room(self, states) -> bool:
+        """Whether these fit; if so, their room is taken."""
+        self.full = self.full or states.nbytes > self._room
+        if not self.full:
+            self._room -= states.nbytes
+        return not self.full
 
     def _from_disk(self, key, path, whisper):
         file = self._folder_of(whisper) / key[:2] / f"{key}.safetensors"
@@ -193,15 +205,18 @@ class EncoderStates:
             except (SafetensorError, OSError, ValueError) as error:
                 logger.warning("%s is damaged (%s); computed again.", file, error)
         states = self._encode(path, whisper)
+        if not self._has_room(states):
+            return states
         try:
             _write(file, states.cpu())
         except OSError as error:
             logger.warning(
-                "Encoder states cannot be kept (%s): they are computed each time "
-                "from here on. Make room, or choose another --feature_folder.",
+                "Encoder states cannot be kept (%s): those that are not there are "
+                "computed each time from here on. Make room, or choose another "
+                "--feature_folder.",
                 error,
             )
-            self.mode = "off"
+            self.full = True
         return states
 
     def _folder_of(self, whisper: Whisper) -> Path:
@@ -215,7 +230,7 @@ class EncoderStates:
         return choose_precision(self.precision, _device(whisper))
 
     def _encode(self, path, whisper, augment=None):
-        wav = read_audio(path, whisper.sampling_rate)
+        wav = read_audio(path)
         if augment is not None:
             wav = augment(wav[None].to(_device(whisper)))[0]
         return encode_utterance(whisper, wav, self._precision(whisper))
@@ -257,7 +272,8 @@ def _device(whisper: Whisper) -> torch.device:
 def _write(file: Path, states: torch.Tensor) -> None:
     states = states.contiguous()
     checksum = str(zlib.crc32(states.numpy()))
-    with replacing(file) as partial:
+    # Checked by its sum when it is read, and made again if it is wrong.
+    with replacing(file, durable=False) as partial:
         partial.write_bytes(save({"states": states}, {"crc32": checksum}))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from speechbrain.utils import checkpoints
 
+from speechbrain_sumra.files import replacing
+
 
 @checkpoints.register_checkpoint_hooks
 class History:
@@ -92,4 +94,5 @@ class History:
         learning_rate.set_xlabel("epochs")
         for axes in (losses, rates, learning_rate):
             axes.grid(alpha=0.3)
-        figure.savefig(path, dpi=120)
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=120, format="png")

@@ -5,18 +5,16 @@ Loudness is measured in frames of 20 ms; what is silence depends on the noise of
 the window, so that a humming recording has pauses, too.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from torchaudio.transforms import Resample
 
 from speechbrain_sumra.audio_file import AudioStream, Source, open_audio
+from speechbrain_sumra.resampling import resampler
 
-SAMPLE_RATE = 16000
 MAX_SECONDS = 28.0  # of a segment; Whisper reads 30
 FRAME = 0.02  # seconds in which loudness is measured
 
@@ -100,7 +98,6 @@ class _Window:
         self.rate = audio.rate
         self.hop = round(self.rate * FRAME)
         self.samples = np.zeros(0, dtype=np.float32)
-        self.resample = Resample(_near_rate(self.rate), SAMPLE_RATE)
 
     def fill(self) -> None:
         """Read on until the window is full or the file ends."""
@@ -123,17 +120,12 @@ class _Window:
         """The first frames, to be transcribed."""
         samples = self.samples[: frames * self.hop]
         start, end = self.start, self.start + len(samples)
-        resampled = self.resample(torch.tensor(samples))
+        resampled = resampler(self.rate)(torch.tensor(samples))
         return AudioSegment(start / self.rate, end / self.rate, resampled)
 
     def drop(self, frames: int) -> None:
         """Go on after the first frames."""
         self.samples = self.samples[frames * self.hop :]
-
-
-def _near_rate(rate: int) -> int:
-    """A rate to resample from: others would need a filter of gigabytes."""
-    return rate if math.gcd(rate, SAMPLE_RATE) >= 10 else round(rate, -1)
 
 
 def _segments(window: _Window) -> Iterator[AudioSegment]:

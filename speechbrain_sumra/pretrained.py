@@ -62,7 +62,9 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
     Arguments
     ---------
     source : str
-        A Hugging Face folder, a CTranslate2 folder, or a name on the hub.
+        A Hugging Face folder, a CTranslate2 folder, or a name on the hub; there
+        "name@revision" is one version of it (a commit, tag or branch), which a
+        change of the model by its owner does not touch.
     save_path : str | Path | None
         Where converted models are kept, each as ``<name>-hf``. The default is
         ``$SPEECHBRAIN_SUMRA_CACHE``, or else ``~/.cache/speechbrain_sumra``.
@@ -100,9 +102,10 @@ model './no/such/folder'...
     if folder.is_dir():
         return _local_folder(folder, folder.resolve().name, cache)
     tried = {"local folder": f"there is none at {folder.absolute()}"}
-    if _is_hub_name(source):
+    name, _, revision = source.partition("@")
+    if _is_hub_name(name):
         try:
-            snapshot = _hub_folder(source)
+            snapshot = _hub_folder(name, revision or None)
         except ModelNotFoundError as error:
             tried["Hugging Face hub"] = str(error)
         else:
@@ -189,21 +192,22 @@ def _is_hub_name(source: str) -> bool:
     return True
 
 
-def _hub_folder(name: str) -> Path:
-    """The hub's newest version, or the cached one where there is no hub."""
+def _hub_folder(name: str, revision: str | None) -> Path:
+    """The hub's newest version or a given one; the cached one where there is no hub."""
     from huggingface_hub import HfApi, snapshot_download
 
     unreachable = None
     try:
         # Asked first, because snapshot_download itself goes on for minutes
         # when the hub does not answer.
-        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT)
     except Exception as error:  # each version has other network errors
         unreachable = error
     for weights in _HUB_WEIGHTS:
         try:
             folder = snapshot_download(
                 name,
+                revision=revision,
                 allow_patterns=[*_HUB_METADATA, *weights],
                 local_files_only=unreachable is not None,
             )

@@ -1,11 +1,9 @@
 """From an adapter file alone to the method, and to the model that it was saved of."""
 
-import inspect
 from pathlib import Path
 
-from speechbrain.nnet import adapters as speechbrain_adapters
+from speechbrain.nnet.adapters import HoulsbyAdapterLinear, LoRA
 
-from speechbrain_sumra import adapters as own_adapters
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.adapter_file import (
     BASIS,
@@ -13,10 +11,17 @@ from speechbrain_sumra.adapter_file import (
     load_adapter,
     read_adapter,
 )
+from speechbrain_sumra.adapters import SORSA, SumRA
+from speechbrain_sumra.basis import BasisError
 from speechbrain_sumra.layer_adapters import LayerAdapters
 from speechbrain_sumra.method import AdaptationMethod
 from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.whisper import Whisper
+
+# A file chooses among these; it can name no other class.
+ADAPTERS = {
+    adapter.__name__: adapter for adapter in (SumRA, SORSA, LoRA, HoulsbyAdapterLinear)
+}
 
 
 def method_of(metadata: dict) -> AdaptationMethod | None:
@@ -32,6 +37,11 @@ def method_of(metadata: dict) -> AdaptationMethod | None:
     AdaptationMethod
         None for full fine-tuning, which has none.
 
+    Raises
+    ------
+    AdapterFileError
+        If there is no such method, or it does not take these settings.
+
     Example
     -------
     >>> settings = {"rank": 4, "strategy": "block"}
@@ -42,13 +52,16 @@ def method_of(metadata: dict) -> AdaptationMethod | None:
     if name is None:
         return None
     settings = {key: metadata[key] for key in metadata["settings"]}
-    for library in (own_adapters, speechbrain_adapters):
-        adapter_class = getattr(library, name, None)
-        if inspect.isclass(adapter_class):
-            return LayerAdapters(adapter_class, **settings)
-    if "seed" in metadata:
-        settings["seed"] = metadata["seed"]
-    return PeftAdapters(f"{name}Config", **settings)
+    try:
+        if name in ADAPTERS:
+            return LayerAdapters(ADAPTERS[name], **settings)
+        if "seed" in metadata:
+            settings["seed"] = metadata["seed"]
+        return PeftAdapters(f"{name}Config", **settings)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise AdapterFileError(
+            f"its method {name} cannot be used with the settings that it names: {error}"
+        ) from error
 
 
 def load_adapted(
@@ -84,6 +97,7 @@ def load_adapted(
         If the file is damaged, or belongs to another base model.
     """
     metadata, tensors = read_adapter(path)
+    _check_rank(path, metadata, tensors)
     source = whisper or metadata.get("base_model")
     if source is None:
         raise AdapterFileError(f"{path} names no base model: name one.")
@@ -102,15 +116,32 @@ def load_adapted(
             f"{base.base_fingerprint[:12]}. Name the base model that it was "
             "trained on."
         )
-    method = method_of(metadata)
     modules = {name.rsplit(".", 1)[0] for name in tensors if not name.startswith(BASIS)}
-    model = AdaptedWhisper(
-        base,
-        method,
-        basis_folder=basis_folder,
-        train_norms=any(name.endswith("layer_norm") for name in modules),
-        target_layers=metadata["layers"],
-        unfrozen_layers=sorted(modules) if method is None else None,
-    )
+    try:
+        method = method_of(metadata)
+        model = AdaptedWhisper(
+            base,
+            method,
+            basis_folder=basis_folder,
+            train_norms=any(name.endswith("layer_norm") for name in modules),
+            target_layers=metadata["layers"],
+            unfrozen_layers=sorted(modules) if method is None else None,
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, BasisError):
+            raise
+        raise AdapterFileError(
+            f"{path}: no model can be built as it says: {error}"
+        ) from error
     load_adapter(path, model)
     return model.eval().requires_grad_(False), metadata
+
+
+def _check_rank(path: str | Path, metadata: dict, tensors: dict) -> None:
+    """Before memory is taken for it: a rank that its tensors do not have."""
+    rank = metadata.get("rank", metadata.get("r", 1))
+    largest = max((max(t.shape, default=0) for t in tensors.values()), default=0)
+    if not isinstance(rank, int) or not 0 < rank <= largest:
+        raise AdapterFileError(
+            f"{path}: its rank is {str(rank)[:20]}, its tensors are of other sizes."
+        )

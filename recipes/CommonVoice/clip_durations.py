@@ -6,16 +6,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import soundfile
 from speechbrain.utils.logger import get_logger
 
+from speechbrain_sumra.audio_file import AudioError, EmptyAudioError, open_audio
 from speechbrain_sumra.files import replacing
 
 logger = get_logger(__name__)
 
 COLUMNS = ("clip", "size", "mtime_ns", "duration", "problem")
 PROBLEMS = ("unreadable_audio", "zero_length")  # of a file that is there
-SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
+BLOCK = 2**16  # samples that are decoded at a time
 
 
 class ClipDurations:
@@ -35,6 +35,7 @@ class ClipDurations:
 
     Example
     -------
+    >>> import soundfile
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", [0.0] * 8000, 16000)
     >>> durations = ClipDurations(folder, folder / "durations.csv")
@@ -46,7 +47,7 @@ class ClipDurations:
         self.folder = Path(os.path.realpath(clips))
         self.file = file
         self.num_workers = num_workers or None
-        self.entries = self._load() if file.exists() else {}
+        self.entries = self._load()
         self.changed = False
 
     def measure(self, clips: list[str]) -> list[tuple[float, str]]:
@@ -64,7 +65,9 @@ class ClipDurations:
         """Writes the file if a clip was measured since it was read."""
         if not self.changed:
             return
-        rows = [(clip, *entry) for clip, entry in sorted(self.entries.items())]
+        # With what other processes have learnt meanwhile.
+        entries = {**self._load(), **self.entries}
+        rows = [(clip, *entry) for clip, entry in sorted(entries.items())]
         with (
             replacing(self.file) as partial,
             open(partial, "w", encoding="utf-8", newline="") as file,
@@ -81,17 +84,22 @@ class ClipDurations:
         stamp = (stat.st_size, stat.st_mtime_ns)
         if self.entries.get(clip, ())[:2] != stamp:
             try:
-                seconds = _decoded_seconds(path) if stat.st_size else 0.0
-                found = (seconds, "" if seconds else "zero_length")
-            except soundfile.LibsndfileError as error:
+                found = (_decoded_seconds(path), "")
+            except EmptyAudioError:
+                found = (0.0, "zero_length")
+            except AudioError as error:
                 found = (0.0, "unreadable_audio")
-                if error.code == SYSTEM_ERROR:
-                    return found  # a missing permission, say, may be mended
+                if isinstance(error.__cause__, PermissionError):
+                    return found  # that may be mended
+                if isinstance(error.__cause__, OSError):
+                    raise  # not the clip's fault
             self.entries[clip] = stamp + found
             self.changed = True
         return self.entries[clip][2:]
 
     def _load(self) -> dict[str, tuple[int, int, float, str]]:
+        if not self.file.exists():
+            return {}
         try:
             with open(self.file, encoding="utf-8", newline="") as file:
                 header, *rows = csv.reader(file)
@@ -111,8 +119,7 @@ class ClipDurations:
 def _decoded_seconds(path: Path) -> float:
     # The length an mp3 announces is an estimate, off by some milliseconds in
     # most clips, and does not tell whether the rest can be decoded at all.
-    frames = 0
-    with soundfile.SoundFile(path) as audio:
-        while count := len(audio.read(2**16, dtype="float32")):
-            frames += count
-        return round(frames / audio.samplerate, 3)
+    with open_audio(path) as audio:
+        while not audio.ended:
+            audio.read(BLOCK)
+        return round(audio.position / audio.rate, 3)

@@ -24,11 +24,12 @@ from common_voice_folder import SPLITS, CommonVoiceError, find_locale_folder
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.files import replacing
+from speechbrain_sumra.folder_lock import FolderInUseError, holding
 
 logger = get_logger(__name__)
 
 COLUMNS = ("ID", "duration", "wav", "wrd", "locale")
-RULES_VERSION = 1  # raise it with any change of what gets into a manifest
+RULES_VERSION = 2  # raise it with any change of what gets into a manifest
 
 
 def prepare_common_voice(
@@ -84,6 +85,8 @@ def prepare_common_voice(
     CommonVoiceError
         For anything missing, a path that leaves ``clips/``, a split of which
         nothing is left, and hours that are not a positive number.
+    FolderInUseError
+        If another process is preparing into ``save_folder``, for an hour.
 
     Example
     -------
@@ -138,24 +141,31 @@ def prepare_common_voice(
         )
         return returned
 
-    file = Path(durations_file or save_folder / "durations.csv")
-    durations = ClipDurations(folder / "clips", file, num_workers)
-    clips = f"$data_root/{settings['locale_folder']}/clips"
-    manifests, splits = {}, {}
-    try:
-        for split, tsv in tsvs.items():
-            kept, splits[split] = select_clips(tsv, hours[split], durations, **limits)
-            _check_and_log(f"{locale} {split}", splits[split])
-            rows = [(n, f"{s:.3f}", f"{clips}/{c}", t, locale) for n, s, c, t in kept]
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows([COLUMNS, *rows])
-            manifests[paths[split]] = table.getvalue().encode("utf-8")
-    finally:
-        durations.save()  # so that an interrupted run need not decode again
-    report.update(data_hash=_sha256(*manifests.values()), splits=splits)
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    _write_manifests(manifests, paths["report"], text)
+    with holding(save_folder, "--save_folder", patience=3600):
+        file = Path(durations_file or save_folder / "durations.csv")
+        durations = ClipDurations(folder / "clips", file, num_workers)
+        tables, report["splits"] = {}, {}
+        try:
+            for split, tsv in tsvs.items():
+                kept, found = select_clips(tsv, hours[split], durations, **limits)
+                _check_and_log(f"{locale} {split}", found)
+                clips = f"$data_root/{settings['locale_folder']}/clips"
+                tables[paths[split]] = _table(kept, clips, locale)
+                report["splits"][split] = found
+        finally:
+            durations.save()  # so that an interrupted run need not decode again
+        report["data_hash"] = _sha256(*tables.values())
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        _write_manifests(tables, paths["report"], text)
     return returned
+
+
+def _table(kept: list[tuple], clips: str, locale: str) -> bytes:
+    """A manifest of clips."""
+    rows = [(n, f"{s:.3f}", f"{clips}/{c}", t, locale) for n, s, c, t in kept]
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([COLUMNS, *rows])
+    return table.getvalue().encode("utf-8")
 
 
 def _check_and_log(name: str, split: dict) -> None:
@@ -230,7 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         prepare_common_voice(**vars(parser.parse_args(argv)))
-    except CommonVoiceError as error:
+    except (CommonVoiceError, FolderInUseError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -43,8 +43,8 @@ def compute_features(hparams: dict, device: str, show_progress: bool = True) -> 
     Returns
     -------
     int
-        Clips that have states now. 0 if there is no room for them: then they are
-        computed in each run.
+        Clips that have states now; fewer than there are if there is no more room.
+        The others' are computed in each run.
 
     Raises
     ------
@@ -63,10 +63,10 @@ def compute_features(hparams: dict, device: str, show_progress: bool = True) -> 
     whisper.eval().to(device)
     states.plan(whisper, [item["duration"] for item in items])
     bar = tqdm(items, desc="Encoder", unit="clip", disable=not show_progress)
-    for item in bar:
-        if states.mode == "off":  # no room, of which it has warned
-            return 0
+    for number, item in enumerate(bar):
         states([item["wav"]], whisper)
+        if states.full:  # of which it has warned
+            return number
     return len(items)
 
 

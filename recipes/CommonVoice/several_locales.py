@@ -89,6 +89,7 @@ def prepare_locales(
         for name, text in texts.items():
             partial = renames.enter_context(replacing(paths[name]))
             partial.write_bytes(text.encode("utf-8"))
+        paths["report"].unlink(missing_ok=True)
     return {name: str(path) for name, path in paths.items()}
 
 

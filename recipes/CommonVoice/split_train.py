@@ -3,13 +3,13 @@
 
 > python split_train.py --data_folder DIR --output_folder OUT
 
-Speakers stay together, where the TSV tells them apart. OUT/<locale>/ then has
+Speakers stay together, where the TSV tells them apart; their client_id becomes a
+digest. OUT/<locale>/ then has
 train.tsv, dev.tsv, test.tsv and clips, a link to the original folder, and is what
 train.py expects as --data_folder OUT.
 """
 
 import argparse
-import csv
 import hashlib
 import os
 from collections import defaultdict
@@ -66,13 +66,26 @@ def divide(
 
 def divide_locale(source: Path, target: Path, share: float) -> dict[str, int]:
     """Write the splits of one locale; return how many clips each has."""
-    text = (source / "train.tsv").read_text(encoding="utf-8-sig")
-    header, *lines = text.splitlines()
+    tsv = source / "train.tsv"
+    text = tsv.read_bytes().decode("utf-8-sig", errors="replace")
+    # Not splitlines(), which takes more than these for an end of line.
+    header, *lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     names = header.split("\t")
+    if "path" not in names:
+        raise CommonVoiceError(
+            f"expected a column path in {tsv}, found {', '.join(names)[:80] or 'none'}."
+        )
+    rows = [line.split("\t") for line in lines if line]
+    whole = [row for row in rows if len(row) == len(names)]
+    if len(whole) < len(rows):
+        print(f"{tsv}: {len(rows) - len(whole)} malformed rows are left out")
     # Where nobody is named, each clip is by somebody else.
     column = names.index("client_id" if "client_id" in names else "path")
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    speakers = [row[column] for row in rows]
+    speakers = [row[column] for row in whole]
+    if "client_id" in names:  # to tell speakers apart, a digest is enough
+        for row in whole:
+            row[column] = hashlib.sha256(row[column].encode()).hexdigest()[:16]
+    lines = ["\t".join(row) for row in whole]
     number = max(1, round(share * len(lines)))
     splits = divide(lines, speakers, number, number)
     target.mkdir(parents=True, exist_ok=True)

@@ -17,12 +17,15 @@ A run scores the unadapted model on the test set, trains with a validation
 every 1/8 epoch, scores the checkpoint of the lowest validation WER, and leaves
 in its output_folder: adapter.safetensors (the language), summary.json,
 wer_test.txt, test_hypotheses.jsonl, training.png, tensorboard/ and manifests/.
-Started again after an interruption, it goes on from the last validation.
+Started again after an interruption, it goes on from the last validation; asked to
+stop by SIGTERM or SIGUSR1 while it trains, it saves the step first and exits with
+75. docs/reliability.md has more of what can happen.
 """
 
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +48,7 @@ from speechbrain_sumra.averaging import load_average
 from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
+from speechbrain_sumra.folder_lock import holding
 from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
 from speechbrain_sumra.memory import save_memory
 from speechbrain_sumra.precision import choose_precision
@@ -135,11 +139,15 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
         hparams.sort_window,
     )
     brain.train_sampler = sampler
+    # So that nothing done before, or again after an interruption, changes what
+    # training draws: the loader has a generator of its own for its processes.
+    sb.utils.seed.seed_everything(hparams.seed)
+    of_training = {"sampler": sampler, "generator": torch.Generator()}
     brain.fit(
         hparams.epoch_counter,
         datasets["train"],
         datasets["dev"],
-        train_loader_kwargs={**hparams.train_loader_kwargs, "sampler": sampler},
+        train_loader_kwargs={**hparams.train_loader_kwargs, **of_training},
         valid_loader_kwargs=hparams.test_loader_kwargs,
     )
     if not hparams.decode:
@@ -206,15 +214,22 @@ def run_experiment(
     overrides: str,
     train: Callable[[ASR, dict], dict] = train_and_score,
 ) -> dict:
-    """Prepare, score, train, score again and write what a run leaves."""
+    """Build what an experiment file describes and, alone in its folder, run it."""
     start = time.monotonic()
     hparams = load_hparams(hparams_file, overrides)
-    history = hparams["history"]
-    history.seconds["build"] = time.monotonic() - start
-    folder = Path(hparams["output_folder"])
-    sb.create_experiment_directory(folder)
-    run_on_main(keep_settings, args=(hparams_file, overrides, folder, PLACES))
+    hparams["history"].seconds["build"] = time.monotonic() - start
+    folder = hparams["output_folder"]
+    with holding(folder) if if_main_process() else nullcontext():
+        sb.create_experiment_directory(folder)
+        run_on_main(keep_settings, args=(hparams_file, overrides, folder, PLACES))
+        return run_built(hparams, run_opts, train)
 
+
+def run_built(
+    hparams: dict, run_opts: dict, train: Callable[[ASR, dict], dict]
+) -> dict:
+    """Prepare, score, train, score again and write what a run leaves."""
+    history, folder = hparams["history"], Path(hparams["output_folder"])
     with history.phase("prepare"):
         manifests = prepare(hparams)
         report = json.loads(Path(manifests.pop("report")).read_text("utf-8"))

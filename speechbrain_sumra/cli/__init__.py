@@ -13,7 +13,7 @@ import transformers
 from speechbrain_sumra import __version__
 from speechbrain_sumra.bank import UnknownLocaleError
 from speechbrain_sumra.cli import adapters, export, transcribe
-from speechbrain_sumra.cli.commands import UsageError
+from speechbrain_sumra.cli.commands import UsageError, printable
 
 DESCRIPTION = """\
 Whisper in new languages: a small adapter file for each.
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if args.verbose:
             traceback.print_exc()
-        print(f"{command.prog}: {error}", file=sys.stderr)
+        print(f"{command.prog}: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

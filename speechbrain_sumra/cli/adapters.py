@@ -7,7 +7,13 @@ from pathlib import Path
 from safetensors import safe_open
 
 from speechbrain_sumra.adapter_file import BASIS, AdapterFileError, read_metadata
-from speechbrain_sumra.cli.commands import UsageError, add_command, add_places, places
+from speechbrain_sumra.cli.commands import (
+    UsageError,
+    add_command,
+    add_places,
+    places,
+    printable,
+)
 from speechbrain_sumra.inference import Transcriber
 
 COLUMNS = ("locale", "method", "rank", "language", "base model", "WER", "MB", "file")
@@ -69,7 +75,7 @@ def inspect(args: argparse.Namespace) -> int:
     facts = facts_of(args.file)
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:{width}}  {value}")
+        print(printable(f"{name:{width}}  {value}"))
     return 0
 
 
@@ -154,7 +160,7 @@ def list_adapters(args: argparse.Namespace) -> int:
     if not rows:
         raise AdapterFileError(f"No adapter file in {folder}.")
     for row in _aligned([COLUMNS, *rows]):
-        print(row)
+        print(printable(row))
     return 0
 
 

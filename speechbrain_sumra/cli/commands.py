@@ -43,6 +43,22 @@ def add_command(
     return parser
 
 
+def printable(text: str) -> str:
+    """Text from a file, without what would change the terminal or the direction.
+
+    Example
+    -------
+    >>> print(printable("Ĉu \x1b[2J\u202e?"))
+    Ĉu \\x1b[2J\\u202e?
+    """
+    return "".join(
+        sign
+        if sign.isprintable() or sign == "\n"
+        else sign.encode("unicode_escape").decode("ascii")
+        for sign in text
+    )
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Options that say where base models and bases are."""
     cache = os.environ.get(CACHE_VARIABLE) or "~/.cache/speechbrain_sumra"

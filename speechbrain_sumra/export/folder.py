@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.adapter_file import describe
 from speechbrain_sumra.export.language import new_locale
+from speechbrain_sumra.files import beside, flush, remove, remove_leftovers
 
 RECORD = "sumra_export.json"
 
@@ -49,16 +49,21 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
             "is new or empty."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{folder.name}-", dir=folder.parent
-    ) as temporary:
-        new = Path(temporary, "new")
-        new.mkdir()
+    remove_leftovers(folder)
+    temporary = beside(folder)
+    remove(temporary)
+    new = temporary / "new"
+    new.mkdir(parents=True)
+    try:
         yield new
         for file in new.rglob("*"):
             if file.is_file():  # safetensors makes files that only their owner reads
                 file.chmod(new.stat().st_mode & 0o666)
+                flush(file)
         os.replace(new, folder)
+        flush(folder.parent)
+    finally:
+        remove(temporary)
 
 
 def facts_of(metadata: dict) -> dict:

@@ -139,3 +139,25 @@ def test_the_method_hears_of_every_step_with_gradients(brain, batch):
     for trainer.step in (1, 2):
         trainer.fit_batch(batch)
     assert heard == [(1, True), (2, True)]
+
+
+def test_the_best_checkpoints_are_averaged(brain):
+    trainer = brain()
+    trainer.checkpointer.add_recoverable("whisper", trainer.whisper)
+    trained = trained_tensors(trainer.whisper)
+    saved = []
+    for wer in (30.0, 10.0, 20.0):
+        for parameter in trained.values():
+            nn.init.normal_(parameter.data)
+        saved.append({name: value.detach().clone() for name, value in trained.items()})
+        trainer.checkpointer.save_checkpoint({"WER": wer})
+    for number, members in ((1, [1]), (2, [1, 2]), (3, [0, 1, 2])):
+        trainer.hparams.avg_checkpoints = number
+        trainer.on_evaluate_start(min_key="WER")
+        for name, value in trained_tensors(trainer.whisper).items():
+            mean = sum(saved[i][name] for i in members) / number
+            torch.testing.assert_close(value, mean)
+    # Without a measure, the last one.
+    trainer.on_evaluate_start()
+    for name, value in trained_tensors(trainer.whisper).items():
+        assert torch.equal(value, saved[2][name])

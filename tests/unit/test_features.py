@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_and_survived(
     with caplog.at_level(logging.WARNING):
         found, _ = states(clips, whisper)
     assert torch.equal(found, EncoderStates("off")(clips, whisper)[0])
-    assert states.mode == "off" and "No space left" in caplog.text
+    assert states.full and "No space left" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
@@ -136,15 +136,31 @@ def test_without_room_nothing_is_kept(clips, whisper, tmp_path, mode, caplog):
     states = EncoderStates(mode, tmp_path / "features", max_gigabytes=1e-6)
     with caplog.at_level(logging.INFO):
         states.plan(whisper, [1.0, 0.5, 0.75])
-    assert states.mode == "off"
     assert "about 0.00 GB for 3 utterances" in caplog.text
     assert "--feature_cache_gb" in caplog.text
+    states(clips, whisper)
+    assert states.full and not states._memory
+    assert not list((tmp_path / "features").rglob("*.safetensors"))
 
 
-def test_with_room_it_is_kept(whisper, tmp_path):
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_what_fits_is_kept(clips, whisper, tmp_path, mode, encoded, caplog):
+    one = EncoderStates("off")(clips[:1], whisper)[0].nbytes // 2
+    encoded.clear()
+    states = EncoderStates(mode, tmp_path / "features", max_gigabytes=1.5 * one / 1e9)
+    states.plan(whisper, [1.0, 1.0, 1.0])
+    assert "--feature_cache_gb" in caplog.text
+    for _ in range(2):
+        states(clips, whisper)
+    # One of three is found the second time.
+    assert len(encoded) == 5 and states.full
+
+
+def test_with_room_it_is_kept(clips, whisper, tmp_path, caplog):
     states = EncoderStates("disk", tmp_path / "features", max_gigabytes=1)
     states.plan(whisper, [1.0, 0.5, 0.75])
-    assert states.mode == "disk"
+    states(clips, whisper)
+    assert not states.full and "There is room for" not in caplog.text
 
 
 def test_augmentation_is_said_to_cost_time(whisper, tmp_path, caplog):

@@ -1,8 +1,18 @@
 """Files appear whole or not at all."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from speechbrain_sumra.files import replacing, write_text
+from speechbrain_sumra.files import (
+    beside,
+    is_running,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -18,3 +28,40 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_folders_are_made(tmp_path):
     write_text(tmp_path / "a" / "b" / "file", "text")
     assert (tmp_path / "a" / "b" / "file").read_text() == "text"
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_dead_process_was_writing_is_removed(tmp_path, dead):
+    path = tmp_path / "file"
+    start = beside(path).name.removesuffix(str(os.getpid()))
+    left = tmp_path / f"{start}{dead}"
+    left.write_text("half")
+    of_another_file = tmp_path / f".other{start}{dead}"
+    of_another_file.write_text("half")
+    of_a_live_process = tmp_path / f"{start}{os.getppid()}"
+    of_a_live_process.write_text("half")
+    write_text(path, "all of it")
+    assert not left.exists()
+    assert of_another_file.exists() and of_a_live_process.exists()
+
+
+def test_folders_are_removed_too(tmp_path, dead):
+    path = tmp_path / "folder"
+    start = beside(path).name.removesuffix(str(os.getpid()))
+    left = tmp_path / f"{start}{dead}"
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "file").write_text("half")
+    remove_leftovers(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_running(dead):
+    assert is_running(os.getpid()) and is_running(1)
+    assert not is_running(dead) and not is_running(10**30)

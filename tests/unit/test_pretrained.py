@@ -73,7 +73,8 @@ def test_hub_download_takes_one_kind_of_weights(
 ):
     asked = []
 
-    def download(name, allow_patterns, local_files_only):
+    def download(name, revision, allow_patterns, local_files_only):
+        assert (name, revision) == ("someone/whisper", None)
         asked.append(allow_patterns)
         assert not local_files_only
         folder = tmp_path / "snapshot"
@@ -101,6 +102,21 @@ def test_cached_copy_is_found_offline(kind, no_hub, request, tmp_path):
     folder = fetch_whisper("someone/whisper", tmp_path / "cache")
     converted_name = tmp_path / "cache" / "whisper-hf"
     assert folder == (snapshot if kind == "converted" else converted_name)
+
+
+def test_a_version_can_be_named(no_hub, converted, tmp_path):
+    for revision, weights in (("v1", b"old"), ("1" * 40, b"new")):
+        snapshot = no_hub / "models--someone--whisper" / "snapshots" / revision
+        shutil.copytree(converted, snapshot)
+        (snapshot / "model.safetensors").write_bytes(weights)
+    refs = no_hub / "models--someone--whisper" / "refs"
+    refs.mkdir()
+    (refs / "v1").write_text("v1")
+    for revision, weights in (("v1", b"old"), ("1" * 40, b"new")):
+        folder = fetch_whisper(f"someone/whisper@{revision}", tmp_path / "cache")
+        assert (folder / "model.safetensors").read_bytes() == weights
+    with pytest.raises(ModelNotFoundError, match="someone/whisper@v2"):
+        fetch_whisper("someone/whisper@v2", tmp_path / "cache")
 
 
 def test_unanswering_hub_is_given_up_soon(monkeypatch, no_hub):

@@ -64,4 +64,5 @@ def report_of(paths):
 
 
 def files_in(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
+    """What is in a folder, but for the lock of who writes there."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".lock"}

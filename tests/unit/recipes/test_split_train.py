@@ -36,13 +36,41 @@ def test_every_clip_is_in_one_split_and_speakers_stay_together(generic, tmp_path
         name: (out / "cs" / f"{name}.tsv").read_text().splitlines()[1:]
         for name in ("train", "dev", "test")
     }
-    lines = sum(splits.values(), [])
-    assert sorted(lines) == sorted(
-        (generic / "cs" / "train.tsv").read_text().splitlines()[1:]
-    )
+    original = (generic / "cs" / "train.tsv").read_text().splitlines()[1:]
+    assert clips_of(sum(splits.values(), [])) == clips_of(original)
     assert (len(splits["dev"]), len(splits["test"])) == (2, 2)
     speakers = [{line.split("\t")[0] for line in own} for own in splits.values()]
     assert sum(map(len, speakers)) == len(set().union(*speakers)) == 10
+    # Digests: nobody is named.
+    assert all(len(who) == 16 and "speaker" not in who for who in speakers[0])
+
+
+def clips_of(lines):
+    return sorted(line.split("\t")[1:] for line in lines)
+
+
+def test_hostile_rows_are_left_out(generic, tmp_path, capsys):
+    tsv = generic / "cs" / "train.tsv"
+    rows = tsv.read_bytes().split(b"\n")
+    rows[3] = rows[3].replace(b"frazo", "fra\u2028zo\x0b\x85".encode())
+    rows[4] = rows[4].replace(b"frazo", b"\xff\xfe")
+    rows[5] += b"\tone more column"
+    tsv.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(rows))
+    out = split(generic, tmp_path)
+    assert "1 malformed rows are left out" in capsys.readouterr().out
+    lines = [
+        line
+        for name in ("train", "dev", "test")
+        for line in (out / "cs" / f"{name}.tsv").read_bytes().split(b"\n")[1:]
+        if line
+    ]
+    assert len(lines) == 39
+
+
+def test_a_table_without_paths_is_refused(generic, tmp_path):
+    (generic / "cs" / "train.tsv").write_bytes(b"nothing")
+    with pytest.raises(CommonVoiceError, match="expected a column path"):
+        split(generic, tmp_path)
 
 
 def test_the_recipe_can_use_them(generic, tmp_path):

@@ -1,0 +1,77 @@
+"""What tests of faults share, and the record of what they tried."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from processes import can_mount
+from recipe import command
+from speechbrain.utils.importutils import LazyModule
+
+# Times that each kind of process is killed; `make faults` takes more.
+POINTS = int(os.environ.get("FAULT_POINTS", "20"))
+RECORD = "FAULT_RECORD"  # names the file that `make faults` reads
+
+
+@pytest.fixture(scope="session")
+def points():
+    """How many times to kill."""
+    return POINTS
+
+
+@pytest.fixture
+def mounts():
+    """Skips where a process cannot have a file system of its own."""
+    if not can_mount():
+        pytest.skip("no mounts of one's own: unshare -Urm is not allowed here")
+
+
+@pytest.fixture
+def settings(tiny_whisper, synthetic_corpus, tmp_path):
+    """Settings of a run of seconds on a tiny Whisper."""
+    return {
+        "whisper_hub": tiny_whisper,
+        "data_folder": synthetic_corpus,
+        "locale": "eo",
+        "runs_folder": tmp_path / "runs",
+        "output_folder": tmp_path / "run",
+        "rank": 4,
+        "lr": 0.01,
+        "batch_size": 2,
+        "validations_per_epoch": 3,
+        "max_tokens": 15,
+        "num_workers": 0,
+    }
+
+
+@pytest.fixture
+def arguments(settings):
+    """The command line of train.py, with some settings changed."""
+
+    def make(**changes):
+        line = command(**{**settings, **changes})
+        return [*line, "--noprogressbar", "--device=cpu"]
+
+    return make
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems():
+    """Hypothesis asks every module for its file; SpeechBrain's lazy ones import then."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, LazyModule):
+            vars(module).setdefault("__file__", None)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Note how each fault was met, for the table of docs/reliability.md."""
+    outcome = yield
+    marker, record = item.get_closest_marker("fault"), os.environ.get(RECORD)
+    report = outcome.get_result()
+    if record and marker and (report.when == "call" or report.skipped):
+        line = {**marker.kwargs, "test": item.nodeid, "outcome": report.outcome}
+        with open(Path(record), "a", encoding="utf-8") as file:
+            file.write(json.dumps({**line, "seconds": report.duration}) + "\n")

@@ -1,0 +1,123 @@
+"""The project's programs in processes of their own, to be killed and starved.
+
+They are forked from one process that has imported everything, so that a start takes
+no longer than the program itself.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import common_voice_prepare
+import compute_features
+import train
+from command import run
+from recipe import ROOT
+
+from speechbrain_sumra import cli
+
+PROGRAMS = {
+    "train": lambda: run(train.main, train.__doc__),
+    "features": lambda: run(compute_features.main, compute_features.__doc__),
+    "prepare": lambda: common_voice_prepare.main(sys.argv[1:]),
+    "sumra": lambda: sys.exit(cli.main(sys.argv[1:])),
+}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["processes"])
+LIMIT = 300  # seconds; nothing here takes that long
+
+
+def start(program, arguments, log, around=nullcontext):
+    """Start a program; its output is appended to the log.
+
+    ``around`` makes a context manager that the program runs in.
+    """
+    arguments = [str(argument) for argument in arguments]
+    process = FORKS.Process(target=_run, args=(program, arguments, str(log), around))
+    process.start()
+    return process
+
+
+def finish(program, arguments, log, around=nullcontext):
+    """Run a program to its end; exit code and what it has written."""
+    before = log.stat().st_size if log.exists() else 0
+    process = start(program, arguments, log, around)
+    process.join(LIMIT)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return process.exitcode, log.read_bytes()[before:].decode()
+
+
+def _run(program, arguments, log, around):
+    os.setpgid(0, 0)  # so that a signal can be sent to all of its processes
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.chdir(ROOT)
+    sys.argv = [program, *arguments]
+    with around():
+        PROGRAMS[program]()
+
+
+@contextmanager
+def few_files(number):
+    """At most so many open files."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    yield
+
+
+@contextmanager
+def little_memory(megabytes):
+    """At most so much memory beyond what is taken now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    limit = now + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    yield
+
+
+@contextmanager
+def own_disk(folder, options, copy=None):
+    """A file system of its own at a folder, which nobody else sees.
+
+    ``options`` are those of mount, e.g. "size=1m" or "ro". What is in it in the end
+    is put into the folder ``copy``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _own_mounts()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+    try:
+        yield
+    finally:
+        if copy is not None:
+            shutil.copytree(folder, copy)
+
+
+def can_mount():
+    """Whether this machine lets a process have mounts of its own."""
+    done = subprocess.run(
+        ["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def _own_mounts():
+    """As ``unshare --user --map-root-user --mount``."""
+    user, group = os.getuid(), os.getgid()
+    new_user, new_mounts = 0x10000000, 0x00020000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(new_user | new_mounts):
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")

@@ -1,0 +1,237 @@
+"""The machine fails a run: one line says what to do, and the run can go on."""
+
+import functools
+import os
+import random
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+from processes import few_files, finish, little_memory, own_disk, start
+from recipe import read_json
+from test_two_runs import wait_for
+
+from speechbrain_sumra import failures
+from speechbrain_sumra.stop_request import STOPPED
+
+
+@pytest.fixture
+def whole(arguments, tmp_path):
+    """The adapter of a run that nothing disturbed."""
+    code, text = finish(
+        "train", arguments(output_folder=tmp_path / "whole"), log(tmp_path)
+    )
+    assert code == 0, text[-3000:]
+    return tmp_path / "whole" / "adapter.safetensors"
+
+
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+def assert_one_clear_error(code, text, what_to_do):
+    assert code == 1, text[-3000:]
+    assert what_to_do in text
+    assert "Traceback" not in text
+
+
+def assert_goes_on(arguments, tmp_path, whole):
+    code, text = finish("train", arguments(), log(tmp_path))
+    assert code == 0, text[-3000:]
+    assert (tmp_path / "run" / whole.name).read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.fault(
+    fault="disk full in the output folder",
+    provoked="a file system of 300 kB there",
+    result="exit code 1, one line, and to make room; then the same command goes on and "
+    "ends with the same adapter",
+)
+def test_full_output_folder(arguments, tmp_path, whole, mounts):
+    run = tmp_path / "run"
+    disk = functools.partial(own_disk, run, "size=300k", tmp_path / "copy")
+    code, text = finish("train", arguments(), log(tmp_path), disk)
+    assert_one_clear_error(code, text, failures.FULL)
+    shutil.rmtree(run)
+    (tmp_path / "copy").rename(run)
+    assert_goes_on(arguments, tmp_path, whole)
+
+
+@pytest.mark.fault(
+    fault="disk full where encoder states are kept",
+    provoked="a file system of 500 kB there",
+    result="a warning; the run goes on without keeping them, to the same adapter",
+)
+def test_full_feature_folder(arguments, settings, tmp_path, whole, mounts):
+    features = settings["runs_folder"] / "features"
+    shutil.rmtree(features)
+    disk = functools.partial(own_disk, features, "size=500k")
+    code, text = finish("train", arguments(), log(tmp_path), disk)
+    assert code == 0, text[-3000:]
+    assert "Make room" in text
+    assert (tmp_path / "run" / whole.name).read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.fault(
+    fault="output folder that cannot be written",
+    provoked="a file system mounted read-only there",
+    result="exit code 1, one line, and to look at its owner and mount",
+)
+def test_read_only_output_folder(arguments, tmp_path, mounts):
+    disk = functools.partial(own_disk, tmp_path / "run", "ro")
+    code, text = finish("train", arguments(), log(tmp_path), disk)
+    assert_one_clear_error(code, text, failures.WRITE)
+
+
+@pytest.mark.fault(
+    fault="too many open files",
+    provoked="a limit of 16 open files",
+    result="exit code 1, one line, and to raise the limit; then the run goes on",
+)
+def test_few_open_files(arguments, tmp_path, whole):
+    limit = functools.partial(few_files, 16)
+    code, text = finish("train", arguments(), log(tmp_path), limit)
+    assert_one_clear_error(code, text, failures.HANDLES)
+    assert_goes_on(arguments, tmp_path, whole)
+
+
+@pytest.mark.fault(
+    fault="out of memory in a batch",
+    provoked="a limit on the address space, and batches of a thousand",
+    result="exit code 1, one line, and what to lower",
+)
+def test_little_memory(arguments, tmp_path):
+    limit = functools.partial(little_memory, 150)
+    line = arguments(encoder_context="full", score_unadapted=False)
+    code, text = finish("train", line, log(tmp_path), limit)
+    assert_one_clear_error(code, text, failures.MEMORY)
+
+
+@pytest.mark.fault(
+    fault="loss that is not finite",
+    provoked="a learning rate of 1e30",
+    result="exit code 1, one line, and to lower the learning rate; the checkpoints "
+    "from before are kept",
+)
+def test_loss_is_not_finite(arguments, tmp_path):
+    line = arguments(lr=1e30, score_unadapted=False)
+    code, text = finish("train", line, log(tmp_path))
+    assert_one_clear_error(code, text, "with a lower --lr")
+
+
+@pytest.mark.fault(
+    fault="a lost data loading process",
+    provoked="SIGKILL of one of two of them",
+    result="exit code 1, one line, and to lower their number; then the run goes on to "
+    "the same adapter",
+)
+def test_lost_worker(arguments, tmp_path, whole):
+    process = start("train", arguments(num_workers=2), log(tmp_path))
+    workers = []
+    while not workers and process.is_alive():
+        try:
+            workers = psutil.Process(process.pid).children()
+        except psutil.NoSuchProcess:
+            break
+    for worker in workers[:1]:
+        worker.kill()
+    process.join(300)
+    text = log(tmp_path).read_text()
+    if process.exitcode:  # it may have had all that it needed of the worker
+        assert_one_clear_error(process.exitcode, text, failures.WORKER)
+    line = functools.partial(arguments, num_workers=2)
+    assert_goes_on(line, tmp_path, whole)
+
+
+@pytest.mark.fault(
+    fault="SIGTERM or SIGUSR1 from a scheduler",
+    provoked="either, at random times, to the process or to all of its group",
+    result=f"exit code {STOPPED}; in training the step is saved first; the same "
+    "command goes on to the same adapter",
+)
+@pytest.mark.parametrize("to_group", [False, True])
+def test_a_scheduler_stops_it(arguments, tmp_path, points, to_group):
+    settings = {"batch_size": 1, "number_of_epochs": 4, "num_workers": int(to_group)}
+    undisturbed = tmp_path / "undisturbed"
+    begin = time.monotonic()
+    line = arguments(**settings, output_folder=undisturbed)
+    code, text = finish("train", line, log(tmp_path))
+    assert code == 0, text[-3000:]
+    longest, times = time.monotonic() - begin, random.Random(points)
+    for _ in range(max(3, points // 5)):
+        process = start("train", arguments(**settings), log(tmp_path))
+        wait_for(tmp_path / "run" / "log.txt", process)
+        process.join(times.uniform(0, longest))
+        if process.is_alive():
+            name = times.choice([signal.SIGTERM, signal.SIGUSR1])
+            send = os.killpg if to_group else os.kill
+            send(process.pid, name)
+            process.join(60)
+        assert process.exitcode in (STOPPED, 0), log(tmp_path).read_text()[-3000:]
+    code, text = finish("train", arguments(**settings), log(tmp_path))
+    assert code == 0, text[-3000:]
+    one, other = tmp_path / "run", undisturbed
+    name = "adapter.safetensors"
+    assert (one / name).read_bytes() == (other / name).read_bytes()
+    one, other = (read_json(folder / "summary.json") for folder in (one, other))
+    assert one["validations"] == other["validations"]
+
+
+@pytest.mark.fault(
+    fault="SIGTERM in the middle of an eighth of an epoch",
+    provoked="after the first validation of a run of single-utterance batches",
+    result="the checkpoint that is left is of that step, not of the last validation",
+)
+def test_the_step_is_saved(arguments, tmp_path):
+    settings = {"batch_size": 1, "number_of_epochs": 100, "validations_per_epoch": 1}
+    saved = []
+    while not saved:
+        # In a validation it stops at once and saves nothing more: then again.
+        process = start(
+            "train", arguments(**settings, score_unadapted=False), log(tmp_path)
+        )
+        wait_for(tmp_path / "run" / "train_log.txt", process)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(60)
+        assert process.exitcode == STOPPED
+        metas = (tmp_path / "run" / "save").glob("CKPT*/CKPT.yaml")
+        saved = [path for path in metas if "intra" in path.read_text()]
+    assert "Stopped as requested" in log(tmp_path).read_text()
+
+
+@pytest.mark.fault(
+    fault="Ctrl+C",
+    provoked="SIGINT while it trains",
+    result="exit code 130 and one line; the same command goes on",
+)
+def test_ctrl_c(arguments, tmp_path):
+    settings = {"number_of_epochs": 40, "score_unadapted": False}
+    process = start("train", arguments(**settings), log(tmp_path))
+    wait_for(tmp_path / "run" / "train_log.txt", process)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    text = log(tmp_path).read_text()
+    assert "Interrupted. Start again to go on." in text and "Traceback" not in text
+
+
+@pytest.mark.fault(
+    fault="a damaged checkpoint",
+    provoked="files of it cut, emptied or overwritten",
+    result="exit code 1, and which folder to remove; without it the run goes on",
+)
+def test_damaged_checkpoint(arguments, tmp_path):
+    line = arguments(number_of_epochs=1, score_unadapted=False)
+    code, text = finish("train", line, log(tmp_path))
+    assert code == 0, text[-3000:]
+    for checkpoint in (tmp_path / "run" / "save").iterdir():
+        file = checkpoint / "whisper.ckpt"
+        file.write_bytes(file.read_bytes()[:-100])
+    code, text = finish("train", line, log(tmp_path))
+    assert_one_clear_error(code, text, "Remove that folder and start again")
+    for checkpoint in (tmp_path / "run" / "save").iterdir():
+        shutil.rmtree(checkpoint)
+    code, text = finish("train", line, log(tmp_path))
+    assert code == 0, text[-3000:]
