@@ -138,6 +138,7 @@ def _move(saved: checkpoints.Checkpoint, place: Path) -> checkpoints.Checkpoint:
         flush(file)
     flush(saved.path)
     os.rename(saved.path, target)
+    saved.path.parent.rmdir()
     flush(place)
     files = {name: target / file.name for name, file in saved.paramfiles.items()}
     return checkpoints.Checkpoint(target, saved.meta, files)

@@ -59,7 +59,7 @@ def arguments(settings):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems():
-    """Hypothesis asks every module for its file; SpeechBrain's lazy ones import then."""
+    """Hypothesis asks modules for their files; SpeechBrain's lazy ones import then."""
     for module in list(sys.modules.values()):
         if isinstance(module, LazyModule):
             vars(module).setdefault("__file__", None)

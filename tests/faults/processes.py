@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 
 import common_voice_prepare
@@ -38,10 +40,22 @@ def start(program, arguments, log, around=nullcontext):
 
     ``around`` makes a context manager that the program runs in.
     """
+    _start_server()
     arguments = [str(argument) for argument in arguments]
     process = FORKS.Process(target=_run, args=(program, arguments, str(log), around))
     process.start()
     return process
+
+
+@cache
+def _start_server():
+    """The process to fork from. It imports from PYTHONPATH, not from our sys.path."""
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path, before])
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ["PYTHONPATH"] = before
 
 
 def finish(program, arguments, log, around=nullcontext):
@@ -56,6 +70,7 @@ def finish(program, arguments, log, around=nullcontext):
 
 
 def _run(program, arguments, log, around):
+    multiprocessing.set_start_method("fork", force=True)  # as it would be
     os.setpgid(0, 0)  # so that a signal can be sent to all of its processes
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -68,8 +83,9 @@ def _run(program, arguments, log, around):
 
 @contextmanager
 def few_files(number):
-    """At most so many open files."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    """At most so many open files more than there are."""
+    limit = number + len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     yield
 
 
