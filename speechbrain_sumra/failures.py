@@ -37,6 +37,8 @@ _BY_WORDS = {
     "Too many open files": HANDLES,
     "can't allocate memory": MEMORY,
     "Cannot allocate memory": MEMORY,
+    "can't start new thread": MEMORY,
+    "could not create a primitive": MEMORY,  # oneDNN
     "DataLoader worker": WORKER,
 }
 

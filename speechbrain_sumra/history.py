@@ -1,5 +1,6 @@
 """The course of a run: one record a validation, seconds a phase, a plot."""
 
+import gc
 import json
 import math
 import time
@@ -96,3 +97,6 @@ class History:
             axes.grid(alpha=0.3)
         with replacing(path) as partial:
             figure.savefig(partial, dpi=120, format="png")
+        # Figures refer to themselves, and would stay for some validations.
+        del figure, losses, rates, learning_rate, axes
+        gc.collect()

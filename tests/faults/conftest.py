@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import can_mount
+from processes import can_mount, finish
 from recipe import command
 from speechbrain.utils.importutils import LazyModule
 
@@ -28,15 +28,14 @@ def mounts():
         pytest.skip("no mounts of one's own: unshare -Urm is not allowed here")
 
 
-@pytest.fixture
-def settings(tiny_whisper, synthetic_corpus, tmp_path):
-    """Settings of a run of seconds on a tiny Whisper."""
+def short_run(whisper, corpus, folder):
+    """Settings of a run of seconds."""
     return {
-        "whisper_hub": tiny_whisper,
-        "data_folder": synthetic_corpus,
+        "whisper_hub": whisper,
+        "data_folder": corpus,
         "locale": "eo",
-        "runs_folder": tmp_path / "runs",
-        "output_folder": tmp_path / "run",
+        "runs_folder": folder / "runs",
+        "output_folder": folder / "run",
         "rank": 4,
         "lr": 0.01,
         "batch_size": 2,
@@ -46,15 +45,35 @@ def settings(tiny_whisper, synthetic_corpus, tmp_path):
     }
 
 
+def command_line(**settings):
+    """That of train.py."""
+    return [*command(**settings), "--noprogressbar", "--device=cpu"]
+
+
+@pytest.fixture
+def settings(tiny_whisper, synthetic_corpus, tmp_path):
+    """Settings of a run of seconds on a tiny Whisper."""
+    return short_run(tiny_whisper, synthetic_corpus, tmp_path)
+
+
 @pytest.fixture
 def arguments(settings):
     """The command line of train.py, with some settings changed."""
 
     def make(**changes):
-        line = command(**{**settings, **changes})
-        return [*line, "--noprogressbar", "--device=cpu"]
+        return command_line(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_whisper, synthetic_corpus, tmp_path_factory):
+    """The folder of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings = short_run(tiny_whisper, synthetic_corpus, folder)
+    code, text = finish("train", command_line(**settings), folder / "log")
+    assert code == 0, text[-3000:]
+    return folder / "run"
 
 
 @pytest.hookimpl(tryfirst=True)

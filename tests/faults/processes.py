@@ -89,14 +89,9 @@ def few_files(number):
     yield
 
 
-@contextmanager
-def little_memory(megabytes):
-    """At most so much memory beyond what is taken now."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    limit = now + megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    yield
+def no_more_memory(process):
+    """From here on, a running process gets no more memory than it has."""
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (2**20, 2**20))
 
 
 @contextmanager
