@@ -220,9 +220,13 @@ def _check_metadata(path: str | Path, metadata) -> None:
                 f"{path}: wrong or missing metadata: {name} is {_short(value)}. Was "
                 "it written by another version?"
             )
-    missing = [name for name in metadata["settings"] if name not in metadata]
+    needed = [*_NEEDED, *metadata["settings"]]
+    missing = [name for name in needed if name not in metadata]
     if missing:
-        raise AdapterFileError(f"{path}: metadata without its settings {missing[:3]}.")
+        raise AdapterFileError(
+            f"{path}: its metadata has no {', '.join(missing[:3])}. Was it written by "
+            "another version?"
+        )
 
 
 def _all_text(values: list) -> bool:
@@ -243,6 +247,7 @@ _KINDS = {
     "test_wer": (int, float, type(None)),
     "versions": (dict, type(None)),
 }
+_NEEDED = ("method", "language", "encoder_context", "basis_fingerprint")
 
 
 def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:

@@ -44,6 +44,7 @@ def kill_repeatedly(program, arguments, log, points, longest, *, reset, check):
 
 def timed(program, arguments, log):
     """Seconds of a run that nobody disturbs."""
+    finish("sumra", ["--version"], log)  # what is forked from takes seconds to start
     begin = time.monotonic()
     code, text = finish(program, arguments, log)
     assert code == 0, text[-3000:]
