@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
@@ -71,6 +72,8 @@ def finish(program, arguments, log, around=nullcontext):
 
 def _run(program, arguments, log, around):
     multiprocessing.set_start_method("fork", force=True)  # as it would be
+    # A shell that starts tests in the background has Ctrl+C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setpgid(0, 0)  # so that a signal can be sent to all of its processes
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
