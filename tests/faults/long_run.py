@@ -70,7 +70,7 @@ def long_run(whisper, corpus, folder, steps):
     tenth = len(samples) // 10
     early, late = samples[tenth : 2 * tenth], samples[-2 * tenth : -tenth]
     memory = [statistics.median(s[0] for s in part) / 1e6 for part in (early, late)]
-    files = [max(s[1] for s in part) for part in (early, late)]
+    files = [statistics.median(s[1] for s in part) for part in (early, late)]
     written = ("log.txt", "train_log.txt")
     return {
         "steps": steps // epochs * epochs,
