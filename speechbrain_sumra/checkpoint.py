@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from speechbrain.utils import checkpoints
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import if_main_process
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.files import flush
@@ -55,7 +55,8 @@ class Checkpointer(checkpoints.Checkpointer):
     ):
         """As the parent, all or nothing."""
         place, unfinished = self.checkpoints_dir, self.checkpoints_dir / UNFINISHED
-        run_on_main(_clear, args=[unfinished])
+        if if_main_process():
+            shutil.rmtree(unfinished, ignore_errors=True)
         self.checkpoints_dir = unfinished
         try:
             saved = super().save_checkpoint(
@@ -121,10 +122,6 @@ def named_if_damaged(*read: checkpoints.Checkpoint) -> Iterator[None]:
             f"The checkpoint {names} cannot be loaded ({error}). Remove that folder "
             "and start again: the run goes on from an older one, if there is any."
         ) from error
-
-
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move(saved: checkpoints.Checkpoint, place: Path) -> checkpoints.Checkpoint:
