@@ -10,7 +10,11 @@ from pathlib import Path
 
 import torch
 from speechbrain.utils import checkpoints
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    if_main_process,
+    main_process_only,
+)
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.files import flush
@@ -64,11 +68,11 @@ class Checkpointer(checkpoints.Checkpointer):
             )
         finally:
             self.checkpoints_dir = place
-        if saved is None:  # of several processes one saves
-            return None
-        moved = _move(saved, place)
-        logger.log(verbosity, "Saved a checkpoint in %s", moved.path)
-        return moved
+        if saved is not None:  # of several processes one saves
+            saved = _move(saved, place)
+            logger.log(verbosity, "Saved a checkpoint in %s", saved.path)
+        ddp_barrier()  # or another process would list the folder before the move
+        return saved
 
     def list_checkpoints(self):
         """As the parent, without those whose deletion was interrupted."""
@@ -145,7 +149,8 @@ def _move(saved: checkpoints.Checkpoint, place: Path) -> checkpoints.Checkpoint:
 class RandomState:
     """The random states of a process, so that a resumed run draws what it would have.
 
-    Of torch on the CPU and on GPUs, and of Python.
+    Of torch on the CPU and on GPUs, and of Python. All processes continue with the
+    states of the main one, as SpeechBrain gives all the same seed.
 
     Example
     -------
@@ -159,8 +164,9 @@ class RandomState:
     """
 
     @checkpoints.mark_as_saver
+    @main_process_only
     def save(self, path):
-        """Write the states into a checkpoint."""
+        """Write the states of the main process into a checkpoint."""
         state = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
