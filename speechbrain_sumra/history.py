@@ -1,12 +1,12 @@
 """The course of a run: one record a validation, seconds a phase, a plot."""
 
-import gc
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from speechbrain.utils import checkpoints
@@ -70,33 +70,48 @@ class History:
         path : str or Path
             The PNG file to write.
         """
-        from matplotlib.figure import Figure  # slow to import
-
-        figure = Figure(figsize=(7, 8), layout="constrained")
-        losses, rates, learning_rate = figure.subplots(3, 1, sharex=True)
+        figure, lines = _figure()
         epochs = [record["epoch"] for record in self.records]
-
-        def draw(axes, key, label):
+        for key, line in lines.items():
             values = [record.get(key, math.nan) for record in self.records]
-            axes.plot(epochs, values, marker="o", markersize=3, label=label)
-
-        draw(losses, "train_loss", "training")
-        draw(losses, "valid_loss", "validation")
-        losses.set_ylabel("loss (nats a token)")
-        losses.legend()
-        draw(rates, "WER", "WER")
-        draw(rates, "CER", "CER")
-        rates.set_ylabel("validation error (%)")
-        rates.set_ylim(bottom=0)
-        rates.legend()
-        draw(learning_rate, "lr", "learning rate")
-        learning_rate.set_ylabel("learning rate")
-        learning_rate.set_ylim(bottom=0)
-        learning_rate.set_xlabel("epochs")
-        for axes in (losses, rates, learning_rate):
-            axes.grid(alpha=0.3)
+            line.set_data(epochs, values)
+        for axes in figure.axes:
+            axes.relim()
+            axes.autoscale()
+        for axes in figure.axes[1:]:
+            axes.set_ylim(bottom=0)
         with replacing(path) as partial:
             figure.savefig(partial, dpi=120, format="png")
-        # Figures refer to themselves, and would stay for some validations.
-        del figure, losses, rates, learning_rate, axes
-        gc.collect()
+
+
+@cache
+def _figure():
+    """A figure and its lines by the keys of records.
+
+    Only one is made: those of earlier plots would keep megabytes for a while.
+    """
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(7, 8))
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.07, top=0.98, hspace=0.08)
+    losses, rates, learning_rate = figure.subplots(3, 1, sharex=True)
+
+    def line(axes, label):
+        return axes.plot([], [], marker="o", markersize=3, label=label)[0]
+
+    lines = {
+        "train_loss": line(losses, "training"),
+        "valid_loss": line(losses, "validation"),
+        "WER": line(rates, "WER"),
+        "CER": line(rates, "CER"),
+        "lr": line(learning_rate, "learning rate"),
+    }
+    losses.set_ylabel("loss (nats a token)")
+    losses.legend()
+    rates.set_ylabel("validation error (%)")
+    rates.legend()
+    learning_rate.set_ylabel("learning rate")
+    learning_rate.set_xlabel("epochs")
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
+    return figure, lines

@@ -70,6 +70,13 @@ def finish(program, arguments, log, around=nullcontext):
     return process.exitcode, log.read_bytes()[before:].decode()
 
 
+def succeed(program, arguments, log, around=nullcontext):
+    """As ``finish``, of what must end well; what it has written."""
+    code, text = finish(program, arguments, log, around)
+    assert code == 0, text[-3000:]
+    return text
+
+
 def _run(program, arguments, log, around):
     multiprocessing.set_start_method("fork", force=True)  # as it would be
     # A shell that starts tests in the background has Ctrl+C ignored.

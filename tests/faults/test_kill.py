@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from processes import finish, start
+from processes import finish, start, succeed
 from recipe import read_json
 from transformers import GenerationConfig
 
@@ -38,16 +38,14 @@ def kill_repeatedly(program, arguments, log, points, longest, *, reset, check):
             assert process.exitcode == 0, log.read_text()[-3000:]
             reset()
         check()
-    code, text = finish(program, arguments, log)
-    assert code == 0, text[-3000:]
+    succeed(program, arguments, log)
 
 
 def timed(program, arguments, log):
     """Seconds of a run that nobody disturbs."""
     finish("sumra", ["--version"], log)  # what is forked from takes seconds to start
     begin = time.monotonic()
-    code, text = finish(program, arguments, log)
-    assert code == 0, text[-3000:]
+    succeed(program, arguments, log)
     return time.monotonic() - begin
 
 
@@ -171,8 +169,7 @@ def test_export(arguments, settings, tmp_path, points, tiny_whisper, whisper_bas
     shutil.copytree(tiny_whisper, base)
     GenerationConfig.from_pretrained(whisper_base).save_pretrained(base)
     short = {"number_of_epochs": 1, "validations_per_epoch": 1, "whisper_hub": base}
-    code, text = finish("train", arguments(score_unadapted=False, **short), log)
-    assert code == 0, text[-3000:]
+    succeed("train", arguments(score_unadapted=False, **short), log)
     adapter = settings["output_folder"] / "adapter.safetensors"
 
     def line(folder):

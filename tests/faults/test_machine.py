@@ -9,17 +9,13 @@ import time
 
 import psutil
 import pytest
-from processes import few_files, finish, no_more_memory, own_disk, start
+from processes import few_files, finish, no_more_memory, own_disk, start, succeed
 from recipe import read_json
 from test_kill import assert_same_adapter
 from test_two_runs import wait_for
 
 from speechbrain_sumra import failures
 from speechbrain_sumra.stop_request import STOPPED
-
-
-def log(tmp_path):
-    return tmp_path / "log"
 
 
 def last_line(path):
@@ -34,8 +30,7 @@ def assert_one_clear_error(code, text, what_to_do):
 
 
 def assert_goes_on(arguments, tmp_path, whole):
-    code, text = finish("train", arguments(), log(tmp_path))
-    assert code == 0, text[-3000:]
+    succeed("train", arguments(), tmp_path / "log")
     assert_same_adapter(tmp_path / "run", whole)
 
 
@@ -45,10 +40,10 @@ def assert_goes_on(arguments, tmp_path, whole):
     result="exit code 1, one line, and to make room; then the same command goes on and "
     "ends with the same adapter",
 )
-def test_full_output_folder(arguments, tmp_path, whole, mounts):
+def test_full_output_folder(arguments, tmp_path, whole, mounts, log):
     run = tmp_path / "run"
     disk = functools.partial(own_disk, run, "size=300k", tmp_path / "copy")
-    code, text = finish("train", arguments(), log(tmp_path), disk)
+    code, text = finish("train", arguments(), log, disk)
     assert_one_clear_error(code, text, failures.FULL)
     shutil.rmtree(run)
     (tmp_path / "copy").rename(run)
@@ -60,11 +55,10 @@ def test_full_output_folder(arguments, tmp_path, whole, mounts):
     provoked="a file system of 60 kB there",
     result="a warning; the run goes on without keeping them, to the same adapter",
 )
-def test_full_feature_folder(arguments, settings, tmp_path, whole, mounts):
+def test_full_feature_folder(arguments, settings, tmp_path, whole, mounts, log):
     features = settings["runs_folder"] / "features"
     disk = functools.partial(own_disk, features, "size=60k")
-    code, text = finish("train", arguments(), log(tmp_path), disk)
-    assert code == 0, text[-3000:]
+    text = succeed("train", arguments(), log, disk)
     assert "Make room" in text
     assert_same_adapter(tmp_path / "run", whole)
 
@@ -74,9 +68,9 @@ def test_full_feature_folder(arguments, settings, tmp_path, whole, mounts):
     provoked="a file system mounted read-only there",
     result="exit code 1, one line, and to look at its owner and mount",
 )
-def test_read_only_output_folder(arguments, tmp_path, mounts):
+def test_read_only_output_folder(arguments, tmp_path, mounts, log):
     disk = functools.partial(own_disk, tmp_path / "run", "ro")
-    code, text = finish("train", arguments(), log(tmp_path), disk)
+    code, text = finish("train", arguments(), log, disk)
     assert_one_clear_error(code, text, failures.WRITE)
 
 
@@ -85,9 +79,9 @@ def test_read_only_output_folder(arguments, tmp_path, mounts):
     provoked="a limit of two more than there are at the start",
     result="exit code 1, one line, and to raise the limit; then the run goes on",
 )
-def test_few_open_files(arguments, tmp_path, whole):
+def test_few_open_files(arguments, tmp_path, whole, log):
     limit = functools.partial(few_files, 2)
-    code, text = finish("train", arguments(), log(tmp_path), limit)
+    code, text = finish("train", arguments(), log, limit)
     assert_one_clear_error(code, text, failures.HANDLES)
     assert_goes_on(arguments, tmp_path, whole)
 
@@ -97,16 +91,15 @@ def test_few_open_files(arguments, tmp_path, whole):
     provoked="a run that trains gets no more memory than it has",
     result="exit code 1, one line, and what to lower; then the run goes on",
 )
-def test_no_more_memory(arguments, tmp_path):
+def test_no_more_memory(arguments, tmp_path, log):
     line = arguments(number_of_epochs=6, score_unadapted=False)
-    process = start("train", line, log(tmp_path))
+    process = start("train", line, log)
     wait_for(tmp_path / "run" / "training.png", process)
     no_more_memory(process)
     process.join(60)
-    text = log(tmp_path).read_text()
+    text = log.read_text()
     assert_one_clear_error(process.exitcode, text, failures.MEMORY)
-    code, text = finish("train", line, log(tmp_path))
-    assert code == 0, text[-3000:]
+    succeed("train", line, log)
 
 
 @pytest.mark.fault(
@@ -115,9 +108,9 @@ def test_no_more_memory(arguments, tmp_path):
     result="exit code 1, one line, and to lower the learning rate; the checkpoints "
     "from before are kept",
 )
-def test_loss_is_not_finite(arguments, tmp_path):
+def test_loss_is_not_finite(arguments, tmp_path, log):
     line = arguments(lr=1e30, score_unadapted=False)
-    code, text = finish("train", line, log(tmp_path))
+    code, text = finish("train", line, log)
     assert_one_clear_error(code, text, "with a lower --lr")
 
 
@@ -127,8 +120,8 @@ def test_loss_is_not_finite(arguments, tmp_path):
     result="exit code 1, one line, and to lower their number; then the run goes on to "
     "the same adapter",
 )
-def test_lost_worker(arguments, tmp_path, whole):
-    process = start("train", arguments(num_workers=2), log(tmp_path))
+def test_lost_worker(arguments, tmp_path, whole, log):
+    process = start("train", arguments(num_workers=2), log)
     workers = []
     while not workers and process.is_alive():
         try:
@@ -138,7 +131,7 @@ def test_lost_worker(arguments, tmp_path, whole):
     for worker in workers[:1]:
         worker.kill()
     process.join(300)
-    text = log(tmp_path).read_text()
+    text = log.read_text()
     if process.exitcode:  # it may have had all that it needed of the worker
         assert_one_clear_error(process.exitcode, text, failures.WORKER)
     line = functools.partial(arguments, num_workers=2)
@@ -152,16 +145,15 @@ def test_lost_worker(arguments, tmp_path, whole):
     "command goes on to the same adapter",
 )
 @pytest.mark.parametrize("to_group", [False, True])
-def test_a_scheduler_stops_it(arguments, tmp_path, points, to_group):
+def test_a_scheduler_stops_it(arguments, tmp_path, points, to_group, log):
     settings = {"batch_size": 1, "number_of_epochs": 2, "num_workers": int(to_group)}
     undisturbed = tmp_path / "undisturbed"
     begin = time.monotonic()
     line = arguments(**settings, output_folder=undisturbed)
-    code, text = finish("train", line, log(tmp_path))
-    assert code == 0, text[-3000:]
+    succeed("train", line, log)
     longest, times = time.monotonic() - begin, random.Random(points)
     for _ in range(max(3, points // 5)):
-        process = start("train", arguments(**settings), log(tmp_path))
+        process = start("train", arguments(**settings), log)
         wait_for(tmp_path / "run" / "log.txt", process)
         process.join(times.uniform(0, longest))
         if process.is_alive():
@@ -169,9 +161,8 @@ def test_a_scheduler_stops_it(arguments, tmp_path, points, to_group):
             send = os.killpg if to_group else os.kill
             send(process.pid, name)
             process.join(60)
-        assert process.exitcode in (STOPPED, 0), log(tmp_path).read_text()[-3000:]
-    code, text = finish("train", arguments(**settings), log(tmp_path))
-    assert code == 0, text[-3000:]
+        assert process.exitcode in (STOPPED, 0), log.read_text()[-3000:]
+    succeed("train", arguments(**settings), log)
     assert_same_adapter(tmp_path / "run", undisturbed)
     folders = (tmp_path / "run", undisturbed)
     one, other = (read_json(folder / "summary.json") for folder in folders)
@@ -183,14 +174,12 @@ def test_a_scheduler_stops_it(arguments, tmp_path, points, to_group):
     provoked="after the first validation of a run of single-utterance batches",
     result="the checkpoint that is left is of that step, not of the last validation",
 )
-def test_the_step_is_saved(arguments, tmp_path):
+def test_the_step_is_saved(arguments, tmp_path, log):
     settings = {"batch_size": 1, "number_of_epochs": 100, "validations_per_epoch": 1}
     saved = []
     while not saved:
         # In a validation it stops at once and saves nothing more: then again.
-        process = start(
-            "train", arguments(**settings, score_unadapted=False), log(tmp_path)
-        )
+        process = start("train", arguments(**settings, score_unadapted=False), log)
         wait_for(tmp_path / "run" / "train_log.txt", process)
         while "Going into epoch" not in last_line(tmp_path / "run" / "log.txt"):
             assert process.is_alive()
@@ -199,7 +188,7 @@ def test_the_step_is_saved(arguments, tmp_path):
         assert process.exitcode == STOPPED
         metas = (tmp_path / "run" / "save").glob("CKPT*/CKPT.yaml")
         saved = [path for path in metas if "intra" in path.read_text()]
-    assert "Stopped as requested" in log(tmp_path).read_text()
+    assert "Stopped as requested" in log.read_text()
 
 
 @pytest.mark.fault(
@@ -207,14 +196,14 @@ def test_the_step_is_saved(arguments, tmp_path):
     provoked="SIGINT while it trains",
     result="exit code 130 and one line; the same command goes on",
 )
-def test_ctrl_c(arguments, tmp_path):
+def test_ctrl_c(arguments, tmp_path, log):
     settings = {"number_of_epochs": 40, "score_unadapted": False}
-    process = start("train", arguments(**settings), log(tmp_path))
+    process = start("train", arguments(**settings), log)
     wait_for(tmp_path / "run" / "train_log.txt", process)
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
-    text = log(tmp_path).read_text()
+    text = log.read_text()
     assert "Interrupted. Start again to go on." in text and "Traceback" not in text
 
 
@@ -223,16 +212,14 @@ def test_ctrl_c(arguments, tmp_path):
     provoked="files of it cut, emptied or overwritten",
     result="exit code 1, and which folder to remove; without it the run goes on",
 )
-def test_damaged_checkpoint(arguments, tmp_path):
+def test_damaged_checkpoint(arguments, tmp_path, log):
     line = arguments(number_of_epochs=1, score_unadapted=False)
-    code, text = finish("train", line, log(tmp_path))
-    assert code == 0, text[-3000:]
+    succeed("train", line, log)
     for checkpoint in (tmp_path / "run" / "save").iterdir():
         file = checkpoint / "whisper.ckpt"
         file.write_bytes(file.read_bytes()[:-100])
-    code, text = finish("train", line, log(tmp_path))
+    code, text = finish("train", line, log)
     assert_one_clear_error(code, text, "Remove that folder and start again")
     for checkpoint in (tmp_path / "run" / "save").iterdir():
         shutil.rmtree(checkpoint)
-    code, text = finish("train", line, log(tmp_path))
-    assert code == 0, text[-3000:]
+    succeed("train", line, log)

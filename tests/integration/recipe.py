@@ -16,6 +16,22 @@ def command(method="sumra", **settings):
     return [f"hparams/{method}_whisper_base.yaml", *values]
 
 
+def short_run(whisper, corpus, folder):
+    """Settings of a run of seconds, on a tiny Whisper."""
+    return {
+        "whisper_hub": whisper,
+        "data_folder": corpus,
+        "locale": "eo",
+        "runs_folder": folder / "runs",
+        "output_folder": folder / "run",
+        "rank": 4,
+        "lr": 0.01,
+        "validations_per_epoch": 3,
+        "max_tokens": 15,
+        "num_workers": 0,
+    }
+
+
 def run_here(monkeypatch, method="sumra", **settings):
     """Run the recipe in this process, from the top folder."""
     import train

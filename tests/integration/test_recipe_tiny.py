@@ -13,6 +13,7 @@ from recipe import (
     read_json,
     run_command,
     run_here,
+    short_run,
 )
 from safetensors.torch import load_file
 
@@ -23,18 +24,7 @@ from speechbrain_sumra.hparams import HparamsError, load_hparams
 
 @pytest.fixture
 def settings(tiny_whisper, synthetic_corpus, tmp_path):
-    return {
-        "whisper_hub": tiny_whisper,
-        "data_folder": synthetic_corpus,
-        "locale": "eo",
-        "runs_folder": tmp_path / "runs",
-        "output_folder": tmp_path / "run",
-        "rank": 4,
-        "lr": 0.01,
-        "validations_per_epoch": 3,
-        "max_tokens": 15,
-        "num_workers": 0,
-    }
+    return short_run(tiny_whisper, synthetic_corpus, tmp_path)
 
 
 def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
