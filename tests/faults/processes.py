@@ -21,14 +21,17 @@ import common_voice_prepare
 import compute_features
 import train
 from command import run
-from recipe import ROOT
+from recipe import ROOT, TRAIN
+from torch.distributed import run as torchrun
 
 from speechbrain_sumra import cli
 
+TWO_PROCESSES = ("--standalone", "--nproc_per_node=2")
 PROGRAMS = {
     "train": lambda: run(train.main, train.__doc__),
     "features": lambda: run(compute_features.main, compute_features.__doc__),
     "prepare": lambda: common_voice_prepare.main(sys.argv[1:]),
+    "torchrun": lambda: torchrun.main([*TWO_PROCESSES, str(TRAIN), *sys.argv[1:]]),
     "sumra": lambda: sys.exit(cli.main(sys.argv[1:])),
 }
 FORKS = multiprocessing.get_context("forkserver")

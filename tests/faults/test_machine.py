@@ -139,6 +139,30 @@ def test_lost_worker(arguments, tmp_path, whole, log):
 
 
 @pytest.mark.fault(
+    fault="a lost process of several that train together",
+    provoked="SIGKILL of one of two that torchrun started",
+    result="torchrun ends the other; the same command goes on from the last validation",
+)
+def test_lost_rank(arguments, tmp_path, log):
+    line = arguments(
+        distributed_backend="gloo", number_of_epochs=4, score_unadapted=False
+    )
+    process = start("torchrun", line, log)
+    wait_for(tmp_path / "run" / "train_log.txt", process)
+    ranks = psutil.Process(process.pid).children()
+    ranks[-1].kill()
+    process.join(120)
+    assert process.exitcode not in (None, 0)
+    assert psutil.wait_procs(ranks, timeout=10)[1] == []
+    before = (tmp_path / "run" / "train_log.txt").read_text().splitlines()
+    succeed("torchrun", line, log)
+    after = (tmp_path / "run" / "train_log.txt").read_text().splitlines()
+    # The last validation may have been logged and not yet saved.
+    assert len(after) in (12, 13) and after[: len(before)] == before
+    assert len(read_json(tmp_path / "run" / "summary.json")["validations"]) == 12
+
+
+@pytest.mark.fault(
     fault="SIGTERM or SIGUSR1 from a scheduler",
     provoked="either, at random times, to the process or to all of its group",
     result=f"exit code {STOPPED}; in training the step is saved first; the same "
