@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_sumra*"]),
     package_data={"speechbrain_sumra.report": ["paper/*.csv"]},
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "speechbrain>=1.1,<2",
         "transformers>=5.0,<6",

@@ -330,7 +330,10 @@ class Basis:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError) as error:
-            raise BasisError(f"{path} cannot be read as a basis: {error}") from error
+            raise BasisError(
+                f"{path} cannot be read as a basis: {error}. If it is damaged, delete "
+                "it: it will be computed again."
+            ) from error
         if metadata.get("format") != FORMAT:
             raise BasisError(
                 f"{path} is not a basis of this version: expected format "

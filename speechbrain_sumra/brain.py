@@ -19,7 +19,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from speechbrain_sumra.adapted import trained_tensors
-from speechbrain_sumra.checkpoint import named_if_damaged
+from speechbrain_sumra.checkpoint import verify
 from speechbrain_sumra.data import IGNORED
 from speechbrain_sumra.files import replacing, write_text
 from speechbrain_sumra.optimizer import parameter_groups, set_learning_rate
@@ -306,10 +306,11 @@ class ASR(sb.Brain):
             min_key=min_key,
             max_num_checkpoints=self.hparams.avg_checkpoints if min_key else 1,
         )
+        for checkpoint in best:
+            verify(checkpoint)
         if best:
-            with named_if_damaged(*best):
-                weights = average_checkpoints(best, "whisper")
-                self.whisper.load_state_dict(weights, strict=False)
+            weights = average_checkpoints(best, "whisper")
+            self.whisper.load_state_dict(weights, strict=False)
 
     def score(self, dataset, loader_kwargs, suffix="", min_key=None) -> dict:
         """Score a test set and write what was recognised.

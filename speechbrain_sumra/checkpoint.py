@@ -1,14 +1,15 @@
 """SpeechBrain's checkpoints, each of which is whole or not there."""
 
+import hashlib
+import json
 import logging
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import yaml
 from speechbrain.utils import checkpoints
 from speechbrain.utils.distributed import (
     ddp_barrier,
@@ -22,6 +23,11 @@ from speechbrain_sumra.files import flush
 logger = get_logger(__name__)
 
 UNFINISHED = "unfinished"
+DIGESTS = "digests.json"
+DAMAGED = (
+    "{} is damaged. Remove the folder {} and start again: the run goes on from an "
+    "older checkpoint, if there is any."
+)
 
 
 class CheckpointError(ValueError):
@@ -34,7 +40,7 @@ class Checkpointer(checkpoints.Checkpointer):
     The parent writes into the checkpoint's folder, beginning with the file that
     makes it a checkpoint, and deletes file by file. Here the folder is written
     elsewhere, flushed to the disk and moved to its place, and one that lacks a file
-    is not taken for a checkpoint.
+    is not taken for a checkpoint. A file that has changed since is not loaded.
 
     Arguments
     ---------
@@ -75,21 +81,20 @@ class Checkpointer(checkpoints.Checkpointer):
         return saved
 
     def list_checkpoints(self):
-        """As the parent, without those whose deletion was interrupted."""
-        needed = {
-            name
-            for name in self.recoverables
-            if not self.optional_recoverables.get(name) and "dataloader" not in name
-        }
-        found = super().list_checkpoints()
-        return [saved for saved in found if needed <= saved.paramfiles.keys()]
+        """As the parent, without those whose deletion was interrupted.
+
+        Raises
+        ------
+        CheckpointError
+            If what tells checkpoints apart is damaged.
+        """
+        return [_read(folder) for folder in self._folders() if _is_whole(folder)]
 
     def recover_if_possible(self, *args, **kwargs):
         """As the parent; says which checkpoints are left out."""
-        whole = {saved.path for saved in self.list_checkpoints()}
-        for saved in super().list_checkpoints():
-            if saved.path not in whole:
-                logger.warning("%s lacks files: it is left out.", saved.path)
+        for folder in self._folders():
+            if not _is_whole(folder):
+                logger.warning("%s lacks files: it is left out.", folder)
         return super().recover_if_possible(*args, **kwargs)
 
     def load_checkpoint(self, checkpoint):
@@ -98,34 +103,67 @@ class Checkpointer(checkpoints.Checkpointer):
         Raises
         ------
         CheckpointError
-            If a file of it is damaged.
+            If a file of it is not as it was written.
         """
-        with named_if_damaged(checkpoint):
-            super().load_checkpoint(checkpoint)
+        verify(checkpoint)
+        super().load_checkpoint(checkpoint)
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.checkpoints_dir.glob(f"{checkpoints.CKPT_PREFIX}+*"))
 
 
-@contextmanager
-def named_if_damaged(*read: checkpoints.Checkpoint) -> Iterator[None]:
-    """Turn what goes wrong when checkpoints are read into one clear error.
+def verify(checkpoint: checkpoints.Checkpoint) -> None:
+    """Compare the files of a checkpoint with the digests from when it was written.
 
     Arguments
     ---------
-    *read : Checkpoint
-        What the block reads.
+    checkpoint : Checkpoint
+        As ``list_checkpoints`` gives them.
 
     Raises
     ------
     CheckpointError
-        If the block fails.
+        If a file is damaged.
     """
+    for name, digest in _digests(checkpoint.path).items():
+        _verify_file(checkpoint.path / name, digest)
+
+
+def _verify_file(file: Path, digest: str) -> None:
+    if _digest(file) != digest:
+        raise CheckpointError(DAMAGED.format(file, file.parent))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files are there; the digests are written last."""
+    if not (folder / DIGESTS).exists():
+        return False
+    return all((folder / name).exists() for name in _digests(folder))
+
+
+def _read(folder: Path) -> checkpoints.Checkpoint:
+    """What identifies a checkpoint; its files stay unread."""
+    names = _digests(folder)
+    _verify_file(folder / checkpoints.METAFNAME, names[checkpoints.METAFNAME])
+    meta = yaml.safe_load((folder / checkpoints.METAFNAME).read_text("utf-8"))
+    files = {Path(name).stem: folder / name for name in names}
+    del files[Path(checkpoints.METAFNAME).stem]
+    return checkpoints.Checkpoint(folder, meta, files)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a checkpoint, by name."""
+    file = folder / DIGESTS
     try:
-        yield
-    except Exception as error:  # each saver has other errors
-        names = " or ".join(str(checkpoint.path) for checkpoint in read)
-        raise CheckpointError(
-            f"The checkpoint {names} cannot be loaded ({error}). Remove that folder "
-            "and start again: the run goes on from an older one, if there is any."
-        ) from error
+        digests = json.loads(file.read_text(encoding="utf-8"))
+        return {checkpoints.METAFNAME: "", **digests}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(DAMAGED.format(file, folder)) from error
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _move(saved: checkpoints.Checkpoint, place: Path) -> checkpoints.Checkpoint:
@@ -135,6 +173,8 @@ def _move(saved: checkpoints.Checkpoint, place: Path) -> checkpoints.Checkpoint:
     while target.exists():
         number += 1
         target = place / f"{start}+{number}"
+    digests = {file.name: _digest(file) for file in sorted(saved.path.iterdir())}
+    (saved.path / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
     for file in saved.path.iterdir():
         flush(file)
     flush(saved.path)

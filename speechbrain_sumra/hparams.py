@@ -209,7 +209,8 @@ def keep_settings(
     Raises
     ------
     HparamsError
-        If the folder holds a run with other settings; they are listed.
+        If the folder holds a run with other settings; they are listed. Or if what
+        its settings were cannot be read.
     """
     resolved = resolve_references(StringIO(read_experiment(path)), overrides).read()
     settings = {
@@ -220,7 +221,13 @@ def keep_settings(
     folder = Path(output_folder)
     kept = folder / "settings.json"
     if kept.exists():
-        before = json.loads(kept.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(kept.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise HparamsError(
+                f"{kept} is damaged, so this run may be one with other settings. Name "
+                "another --output_folder, or delete that file if it is the same run."
+            ) from error
         different = [
             f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now"
             for name in sorted(settings.keys() | before.keys())

@@ -59,6 +59,7 @@ from speechbrain_sumra.warm_start import warm_start
 logger = get_logger(__name__)
 
 PRECISIONS = ("precision", "eval_precision")
+SCORES = ("loss", "WER", "CER", "errors", "words")
 # Settings that say where and how fast, not what: a resumed run may change them.
 PLACES = (
     "data_folder",
@@ -101,12 +102,24 @@ def prepare(hparams: dict) -> dict:
 def score_unadapted(brain: ASR, test_data) -> dict:
     """Test scores before training; a resumed run reads the earlier ones."""
     path = Path(brain.hparams.output_folder) / "unadapted.json"
-    if not path.exists():
+    stats = run_on_main(_kept_scores, args=[path])
+    if stats is None:
         stats = brain.score(
             test_data, brain.hparams.test_loader_kwargs, suffix="_before"
         )
         run_on_main(write_text, args=(path, json.dumps(stats)))
-    return json.loads(path.read_text(encoding="utf-8"))
+    return stats
+
+
+def _kept_scores(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        stats = json.loads(path.read_text(encoding="utf-8"))
+        return {name: stats[name] for name in SCORES}
+    except (ValueError, TypeError, KeyError):
+        logger.warning("%s is damaged: the unadapted model is scored again.", path)
+        return None
 
 
 def train_and_score(brain: ASR, datasets: dict) -> dict:

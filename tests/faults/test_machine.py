@@ -30,8 +30,9 @@ def assert_one_clear_error(code, text, what_to_do):
 
 
 def assert_goes_on(arguments, tmp_path, whole):
-    succeed("train", arguments(), tmp_path / "log")
+    text = succeed("train", arguments(), tmp_path / "log")
     assert_same_adapter(tmp_path / "run", whole)
+    return text
 
 
 @pytest.mark.fault(
@@ -231,19 +232,46 @@ def test_ctrl_c(arguments, tmp_path, log):
     assert "Interrupted. Start again to go on." in text and "Traceback" not in text
 
 
-@pytest.mark.fault(
-    fault="a damaged checkpoint",
-    provoked="files of it cut, emptied or overwritten",
-    result="exit code 1, and which folder to remove; without it the run goes on",
+CAN_BE_MADE_AGAIN = (
+    "run/unadapted.json",
+    "run/manifests/train.csv",
+    "run/manifests/manifest_report.json",
+    "run/train_log.txt",
+    "run/hyperparams.yaml",
+    "runs/durations/*.csv",
+    "runs/features/*/*/*.safetensors",
 )
-def test_damaged_checkpoint(arguments, tmp_path, log):
-    line = arguments(number_of_epochs=1, score_unadapted=False)
-    succeed("train", line, log)
-    for checkpoint in (tmp_path / "run" / "save").iterdir():
-        file = checkpoint / "whisper.ckpt"
-        file.write_bytes(file.read_bytes()[:-100])
-    code, text = finish("train", line, log)
-    assert_one_clear_error(code, text, "Remove that folder and start again")
-    for checkpoint in (tmp_path / "run" / "save").iterdir():
-        shutil.rmtree(checkpoint)
-    succeed("train", line, log)
+CANNOT = ("run/settings.json", "runs/basis/*.safetensors", "run/save/*/whisper.ckpt")
+
+
+@pytest.mark.fault(
+    fault="damaged files of a run",
+    provoked=f"{', '.join(CAN_BE_MADE_AGAIN)}: all cut in half",
+    result="they are made again; the same command ends with the same adapter",
+)
+def test_damage_that_can_be_mended(arguments, tmp_path, whole, log):
+    shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
+    for pattern in CAN_BE_MADE_AGAIN:
+        for file in tmp_path.glob(pattern):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    text = assert_goes_on(arguments, tmp_path, whole)
+    assert "unadapted.json is damaged" in text
+
+
+@pytest.mark.fault(
+    fault="damaged files of a run that cannot be made again",
+    provoked=f"{', '.join(CANNOT)}: each cut in half",
+    result="exit code 1, which file it is, and what to remove; then the run goes on",
+)
+@pytest.mark.parametrize("pattern", CANNOT)
+def test_damage_that_is_named(arguments, tmp_path, whole, log, pattern):
+    shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
+    files = list(tmp_path.glob(pattern))
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    code, text = finish("train", arguments(), log)
+    assert any(str(file) in text for file in files)
+    assert_one_clear_error(code, text, "damaged")
+    for file in files:
+        shutil.rmtree(file.parent) if file.suffix == ".ckpt" else file.unlink()
+    assert_goes_on(arguments, tmp_path, whole)

@@ -10,6 +10,7 @@ from torch import nn
 from speechbrain_sumra import SORSA, SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.brain import ASR
+from speechbrain_sumra.checkpoint import Checkpointer
 from speechbrain_sumra.whisper import Whisper
 
 
@@ -45,7 +46,7 @@ def brain(tiny_whisper, tmp_path):
             opt_class=torch.optim.SGD,
             hparams=hparams,
             run_opts={"device": "cpu", "max_grad_norm": max_grad_norm},
-            checkpointer=sb.utils.checkpoints.Checkpointer(tmp_path / "save"),
+            checkpointer=Checkpointer(tmp_path / "save"),
         )
 
     return build

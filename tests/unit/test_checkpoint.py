@@ -54,10 +54,18 @@ def test_an_unfinished_deletion_is_no_checkpoint(checkpointer, caplog):
     assert f"{new.path} lacks files" in caplog.text
 
 
-@pytest.mark.parametrize("damage", [b"", b"text", b"PK\x03\x04" + bytes(100)])
-def test_damage_is_named(checkpointer, damage):
-    saved = checkpointer.save_checkpoint()
-    saved.paramfiles["layer"].write_bytes(damage)
+@pytest.mark.parametrize(
+    "name", ["layer.ckpt", "random.ckpt", "CKPT.yaml", "digests.json"]
+)
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit"])
+def test_damage_is_named(checkpointer, name, damage):
+    saved = checkpointer.save_checkpoint({"WER": 1.0})
+    content = bytearray((saved.path / name).read_bytes())
+    if damage == "a bit":
+        content[len(content) // 3] ^= 1
+    else:
+        del content[0 if damage == "empty" else len(content) // 2 :]
+    (saved.path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=re.escape(str(saved.path))):
         checkpointer.recover_if_possible()
 

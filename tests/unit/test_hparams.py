@@ -109,6 +109,13 @@ def test_kept_settings_can_be_run_again_and_not_mixed(experiment, tmp_path):
         keep_settings(experiment, "rank: 4\nseed: 9", folder)
 
 
+@pytest.mark.parametrize("damage", ["", "null", "{", "\x00"])
+def test_damaged_settings_are_not_taken_for_the_same(experiment, tmp_path, damage):
+    (tmp_path / "settings.json").write_text(damage)
+    with pytest.raises(HparamsError, match="settings.json is damaged"):
+        keep_settings(experiment, "", tmp_path)
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_shipped_experiments_name_themselves(path):
     text = read_experiment(path)
