@@ -4,10 +4,11 @@ A safetensors file with what was trained: SumRA's B, the norms and, where
 used, the row of the language token.  Its metadata names the base weights and
 the basis by fingerprint; on others, B means nothing, so loading it there is an
 error.  A basis that was made from the language's own data (CorDA) is in the
-file.
+file.  A checksum over all of it finds damage.
 """
 
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.files import replacing
 from speechbrain_sumra.storage import SCALE, decode, encode
 
-FORMAT = "sumra-adapter-3"
+FORMAT = "sumra-adapter-4"
 BASIS = "basis:"  # starts the names of the tensors of a basis in the file
 
 
@@ -97,14 +98,12 @@ def write_adapter(
         "fp32", "fp16" or "int8".
     """
     tensors = {name: value.detach().cpu() for name, value in tensors.items()}
-    metadata = {**metadata, "storage": storage}
-    header = {
-        "format": FORMAT,
-        "adapter": json.dumps(metadata, ensure_ascii=False),
-    }
+    text = json.dumps({**metadata, "storage": storage}, ensure_ascii=False)
+    stored = encode(tensors, storage)
+    header = {"format": FORMAT, "adapter": text, "crc32": _checksum(text, stored)}
     with replacing(path) as partial:
         # save_file would make a file that only its owner can read.
-        partial.write_bytes(save(encode(tensors, storage), header))
+        partial.write_bytes(save(stored, header))
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -152,6 +151,11 @@ def read_adapter(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     """
     with _opened(path) as (metadata, file):
         tensors = {name: file.get_tensor(name) for name in file.keys()}
+        header = file.metadata()
+    if header.get("crc32") != _checksum(header["adapter"], tensors):
+        raise AdapterFileError(
+            f"{path} is damaged: its checksum is wrong. Take another copy of it."
+        )
     return metadata, decode(tensors)
 
 
@@ -182,6 +186,16 @@ def read_shapes(path: str | Path) -> tuple[dict, dict[str, tuple[int, ...]]]:
             if not name.endswith(SCALE)
         }
     return metadata, shapes
+
+
+def _checksum(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """CRC-32 of the metadata and of names, types, shapes and bytes of the tensors."""
+    checksum = zlib.crc32(text.encode())
+    for name, value in sorted(tensors.items()):
+        what = f"{name}{value.dtype}{tuple(value.shape)}"
+        checksum = zlib.crc32(what.encode(), checksum)
+        checksum = zlib.crc32(value.flatten().view(torch.uint8).numpy(), checksum)
+    return str(checksum)
 
 
 @contextmanager

@@ -11,8 +11,11 @@ from transformers import WhisperModel
 from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.adapter_file import (
+    FORMAT,
     AdapterFileError,
+    _checksum,
     load_adapter,
+    read_adapter,
     read_metadata,
     save_adapter,
 )
@@ -125,14 +128,20 @@ def test_another_basis_is_refused(adapted, saved):
 def change_file(path, change):
     tensors = load_file(path)
     change(tensors)
-    metadata = {
-        "format": "sumra-adapter-3",
-        "adapter": json.dumps(read_metadata(path)),
-    }
+    text = json.dumps(read_metadata(path))
+    metadata = {"format": FORMAT, "adapter": text, "crc32": _checksum(text, tensors)}
     save_file(tensors, path, metadata=metadata)
 
 
 NORM = "model.decoder.layer_norm.weight"
+
+
+def test_a_changed_bit_is_found(saved):
+    content = bytearray(saved.read_bytes())
+    content[-5] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(AdapterFileError, match="is damaged: its checksum is wrong"):
+        read_adapter(saved)
 
 
 @pytest.mark.parametrize(
