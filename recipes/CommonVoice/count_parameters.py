@@ -113,8 +113,11 @@ def count_trained(method: str, size: str, rank: int) -> int:
     7724544
     """
     path = HPARAMS / f"{method}_whisper_{size}.yaml"
-    averaged = load_hparams(path, only=["models_to_average"])["models_to_average"]
-    settings = load_hparams(path, f"rank: {averaged * rank}", only=SETTINGS)
+    names = [*SETTINGS, "models_to_average"]
+    settings = load_hparams(path, f"rank: {rank}", only=names)
+    averaged = settings.pop("models_to_average")
+    if averaged > 1:
+        settings = load_hparams(path, f"rank: {averaged * rank}", only=SETTINGS)
     model = AdaptedWhisper(WeightlessWhisper(size), **settings)
     return count_parameters(model)["trained"]
 

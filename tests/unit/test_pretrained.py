@@ -13,6 +13,7 @@ from ctranslate2_writer import load, logits
 
 from speechbrain_sumra import pretrained
 from speechbrain_sumra.pretrained import (
+    REVISIONS,
     CorruptModelError,
     ModelNotFoundError,
     fetch_whisper,
@@ -117,6 +118,20 @@ def test_a_version_can_be_named(no_hub, converted, tmp_path):
         assert (folder / "model.safetensors").read_bytes() == weights
     with pytest.raises(ModelNotFoundError, match="someone/whisper@v2"):
         fetch_whisper("someone/whisper@v2", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", REVISIONS)
+def test_shipped_models_are_pinned(no_hub, converted, tmp_path, name):
+    repo = no_hub / f"models--{name.replace('/', '--')}"
+    for commit, weights in ((REVISIONS[name], b"known"), ("0" * 40, b"newer")):
+        shutil.copytree(converted, repo / "snapshots" / commit)
+        (repo / "snapshots" / commit / "model.safetensors").write_bytes(weights)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    folder = fetch_whisper(name, tmp_path / "cache")
+    assert (folder / "model.safetensors").read_bytes() == b"known"
+    folder = fetch_whisper(f"{name}@main", tmp_path / "cache")
+    assert (folder / "model.safetensors").read_bytes() == b"newer"
 
 
 def test_unanswering_hub_is_given_up_soon(monkeypatch, no_hub):
