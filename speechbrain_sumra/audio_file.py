@@ -12,6 +12,8 @@ import numpy as np
 import soundfile
 
 RATES = range(1000, 384_001)
+# What has the range of 16-bit integers is still heard; powers of more overflow.
+LOUDEST = 1e6
 # From here on a length stands for "unknown", as in what is written to a pipe.
 UNKNOWN_LENGTH = 0x7FFF0000
 # Seconds by which a header may be wrong; those of mp3 files are off by 40 ms.
@@ -72,7 +74,7 @@ class AudioStream:
         Raises
         ------
         AudioError
-            If they cannot be decoded, are no finite numbers, or end too soon.
+            If they cannot be decoded, are no numbers of a sound, or end too soon.
         """
         try:
             block = self._sound.read(number, dtype="float32", always_2d=True)
@@ -81,11 +83,13 @@ class AudioStream:
                 f"is damaged or truncated after {self.position / self.rate:.1f} s "
                 f"({_cause(error)})."
             ) from error
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            seconds = (self.position + finite.argmin()) / self.rate
+        sound = (np.abs(block) < LOUDEST).all(axis=1)  # NaN is not, either
+        if not sound.all():
+            first = sound.argmin()
+            seconds = (self.position + first) / self.rate
             raise AudioError(
-                f"holds a sample that is no finite number, at {seconds:.2f} s."
+                f"holds a sample that is no sound, {np.abs(block[first]).max():g} at "
+                f"{seconds:.2f} s; expected numbers from about -1 to 1."
             )
         self.position += len(block)
         promised = self._sound.frames

@@ -136,7 +136,7 @@ def read_audio(path: str) -> torch.Tensor:
     Raises
     ------
     AudioError
-        If it cannot be read to its end, or has samples that are no finite numbers.
+        If it cannot be read to its end, or has samples that are no sound.
     """
     blocks = []
     with open_audio(path) as audio:

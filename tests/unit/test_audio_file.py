@@ -142,10 +142,10 @@ BAD = {
         lambda path: path.write_text("words, not sounds"),
         "is no audio (libsndfile: Format not recognised), found 17 bytes",
     ),
-    "nan": (nan, "no finite number, at 35.00 s"),
+    "nan": (nan, "no sound, nan at 35.00 s"),
     "infinite": (
         lambda path: write(path, np.full(100, np.inf), subtype="FLOAT"),
-        "no finite number, at 0.00 s",
+        "no sound, inf at 0.00 s",
     ),
     "no samples": (lambda path: write(path, np.zeros(0)), "holds no samples"),
     "header alone": (
