@@ -1,6 +1,7 @@
 """How a script of the recipe is run: help, and errors that a user can mend."""
 
 import logging
+import multiprocessing
 import sys
 from collections.abc import Callable
 
@@ -51,3 +52,8 @@ def run(main: Callable[[list[str]], object], description: str) -> None:
         logging.debug("Stopped by:", exc_info=True)
         found = f"{type(error).__name__}: {error}".strip()
         sys.exit(found if what_to_do is None else f"{found}\n{what_to_do}")
+    finally:
+        # Those of a loader that was still being made: nobody else ends them, and
+        # they ignore what multiprocessing would end them with.
+        for child in multiprocessing.active_children():
+            child.kill()
