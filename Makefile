@@ -74,7 +74,7 @@ $(AUDIT)/.ready: constraints.txt
 
 audit: $(READY) $(AUDIT)/.ready
 	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
-	$(AUDIT)/pip-audit --requirement .venv-audit/installed.txt --no-deps --disable-pip
+	$(AUDIT)/pip-audit --requirement .venv-audit/installed.txt --no-deps --disable-pip --strict
 
 sbom: $(READY) $(AUDIT)/.ready
 	$(AUDIT)/cyclonedx-py environment --output-file sbom.json $(BIN)/python

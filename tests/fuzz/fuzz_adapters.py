@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["speechbrain_sumra"]):
     from speechbrain_sumra.adapter_file import (
         FORMAT,
         AdapterFileError,
+        _checksum,
         read_adapter,
         read_metadata,
         read_shapes,
@@ -49,7 +50,8 @@ def fuzz(data: bytes) -> None:
     """One file as it is, and one with sound tensors."""
     read(data)
     text = data.decode("utf-8", errors="replace")
-    read(save(TENSORS, {"format": FORMAT, "adapter": text}))
+    checksum = _checksum(text, TENSORS)
+    read(save(TENSORS, {"format": FORMAT, "adapter": text, "crc32": checksum}))
     fields = dict.fromkeys(("description", "figures", "made_from", "fingerprint"), text)
     read(save(TENSORS, {"format": BASIS_FORMAT, **fields}))
 
