@@ -8,7 +8,7 @@ import pytest
 from long_run import long_run
 
 # `make faults` takes 5,000; what grows by the step shows in fewer, less surely.
-STEPS = int(os.environ.get("LONG_RUN_STEPS", "600"))
+STEPS = int(os.environ.get("LONG_RUN_STEPS", "300"))
 RESULT = "LONG_RUN_RESULT"  # names the file that `make faults` reads
 
 

@@ -168,7 +168,7 @@ def test_two_processes_train_together(settings, method):
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         "--nproc_per_node=2",
     )
-    settings.update(number_of_epochs=4, distributed_backend="gloo")
+    settings.update(distributed_backend="gloo")
     arguments = command(method, **settings)
     done = run_command(arguments, launcher)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -176,7 +176,7 @@ def test_two_processes_train_together(settings, method):
     matrices = {"sumra": 1, "corda": 2}[method]  # of each layer, of equal sizes
     assert summary["trained_parameters"] == matrices * 2 * 4 * 176 + 15 * 16
     losses = [record["train_loss"] for record in summary["validations"]]
-    assert len(losses) == 12 and all(0 < loss < 100 for loss in losses)
+    assert len(losses) == 6 and all(0 < loss < 100 for loss in losses)
     assert losses[-1] < losses[0]
 
 
@@ -190,6 +190,8 @@ def test_help_from_both_folders(folder):
 @pytest.mark.parametrize(
     "wrong, message",
     [
+        ({"method": "pissa", "rank": 17}, "needs 17 components"),
+        ({"method": "vera", "lora_plus_ratio": 16}, "train two matrices"),
         ({"rnak": 4}, "no setting 'rnak'; did you mean 'rank'?"),
         ({"locale": "xx"}, "xx.*eo"),
         ({"whisper_hub": "openai/whisper-nothing"}, "openai/whisper-nothing"),
@@ -208,8 +210,6 @@ def test_bad_settings_are_refused(monkeypatch, settings, wrong, message):
     "method, changes, message",
     [
         ("sumra", {"rank": 17}, "from 1 to 16"),
-        ("pissa", {"rank": 17}, "needs 17 components"),
-        ("vera", {"lora_plus_ratio": 16}, "train two matrices"),
         ("lora", {"without_peft": True}, "pip install 'speechbrain-sumra[baselines]'"),
     ],
 )

@@ -27,16 +27,22 @@ def states_of(model, clips):
     return padded, lengths
 
 
+@pytest.fixture(scope="module")
+def states(whisper_base, tmp_path_factory, clips):
+    """With the full context; they do not depend on the language."""
+    model = Whisper(whisper_base, tmp_path_factory.mktemp("whisper")).eval()
+    return states_of(model, clips)[0]
+
+
 @pytest.mark.parametrize("language", ["spanish", "none"])
 def test_the_same_hypotheses_with_the_full_context(
-    whisper_base, tmp_path, clips, language
+    whisper_base, tmp_path, states, language
 ):
     model = Whisper(whisper_base, tmp_path, language).eval()
-    states, _ = states_of(model, clips)
     reference = S2SWhisperGreedySearcher(
         model=model, min_decode_ratio=0, max_decode_ratio=MAX_TOKENS / 1500
     )
-    expected, *_ = reference(states, torch.ones(len(clips)))
+    expected, *_ = reference(states, torch.ones(len(states)))
     found = GreedySearcher(model, MAX_TOKENS)(states)
     assert found == expected
     assert any(len(hypothesis) < MAX_TOKENS for hypothesis in found)
