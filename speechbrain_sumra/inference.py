@@ -11,8 +11,9 @@ from speechbrain.inference.interfaces import Pretrained
 from tqdm import tqdm
 
 from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
+from speechbrain_sumra.adapter_folder import find_adapters
 from speechbrain_sumra.audio_file import AudioError, Source, source_name
-from speechbrain_sumra.bank import Bank, UnknownLocaleError, find_adapters
+from speechbrain_sumra.bank import Bank, UnknownLocaleError
 from speechbrain_sumra.long_audio import AudioSegment, read_segments
 
 BATCH = 16

@@ -7,7 +7,7 @@ import torch
 
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.adapter_file import AdapterFileError, describe, read_adapter
-from speechbrain_sumra.bank import find_adapters
+from speechbrain_sumra.adapter_folder import find_adapters
 from speechbrain_sumra.mixing import mix_languages
 
 # A new language has a prompt of its own.

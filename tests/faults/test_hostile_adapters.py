@@ -20,8 +20,9 @@ from speechbrain_sumra.adapter_file import (
     save_adapter,
     write_adapter,
 )
+from speechbrain_sumra.adapter_folder import find_adapters
 from speechbrain_sumra.adapters import SumRA
-from speechbrain_sumra.bank import Bank, find_adapters
+from speechbrain_sumra.bank import Bank
 from speechbrain_sumra.basis import Basis, BasisError
 from speechbrain_sumra.cli.adapters import facts_of
 from speechbrain_sumra.restore import load_adapted, method_of

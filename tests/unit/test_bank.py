@@ -11,7 +11,7 @@ from speechbrain_sumra.adapter_file import (
     read_adapter,
     write_adapter,
 )
-from speechbrain_sumra.bank import Bank, UnknownLocaleError, find_adapters
+from speechbrain_sumra.bank import Bank, UnknownLocaleError
 from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.whisper import Whisper
@@ -341,18 +341,3 @@ def test_a_bank_needs_no_stored_basis(languages):
         for file in languages.places["basis_folder"].iterdir():
             file.unlink()
     assert results[0] == results[1]
-
-
-def test_adapters_are_found_by_the_locale_they_name(languages, tmp_path):
-    a, b = languages.make("a", 1), languages.make("b", 2)
-    assert find_adapters(a) == {"a": a}
-    assert find_adapters(tmp_path) == {"a": a, "b": b}
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "adapter.safetensors").write_bytes(a.read_bytes())
-    with pytest.raises(AdapterFileError, match="Two adapters of 'a'"):
-        find_adapters(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(AdapterFileError, match="No adapter file"):
-        find_adapters(tmp_path / "empty")
-    with pytest.raises(AdapterFileError, match="nowhere"):
-        find_adapters(tmp_path / "nowhere")

@@ -1,0 +1,44 @@
+"""The adapters of a folder, by language."""
+
+from pathlib import Path
+
+from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
+
+
+def find_adapters(path: str | Path) -> dict[str, Path]:
+    """The adapter files at a place, by the locale that each names.
+
+    Arguments
+    ---------
+    path : str or Path
+        A file, the folder of a run, or a folder of such folders or files.
+
+    Returns
+    -------
+    dict of str to Path
+
+    Raises
+    ------
+    AdapterFileError
+        If there is none, or two name the same locale.
+    """
+    path = Path(path)
+    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    found: dict[str, Path] = {}
+    for file in files:
+        try:
+            locale = read_metadata(file).get("locale") or file.stem
+        except AdapterFileError:
+            # Bases and encoder states have the same ending.
+            if file == path:
+                raise
+            continue
+        if locale in found:
+            raise AdapterFileError(
+                f"Two adapters of {locale!r}: {found[locale]} and {file}. Name one of "
+                "them, or add them to a Bank under names of your own."
+            )
+        found[locale] = file
+    if not found:
+        raise AdapterFileError(f"No adapter file in {path}.")
+    return found
