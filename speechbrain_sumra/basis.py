@@ -25,6 +25,8 @@ from speechbrain_sumra.fingerprint import fingerprint_rows
 
 FORMAT = "sumra-basis-2"
 MAX_CONDITION = 3e5
+# Bases that took speech and hours to make, as this package brings them.
+SHIPPED = Path(__file__).parent / "bases"
 
 
 class BasisError(ValueError):
@@ -359,10 +361,8 @@ class Basis:
         return basis
 
 
-def stored_basis(
-    folder: str | Path, description: dict, compute: Callable[[], Basis]
-) -> tuple[Basis, Path | None]:
-    """A basis: read if it is stored, else computed and, unless empty, stored.
+def basis_path(folder: str | Path, description: dict) -> Path:
+    """Where a basis is stored.
 
     Arguments
     ---------
@@ -371,6 +371,30 @@ def stored_basis(
     description : dict
         What the basis is made from; "base_fingerprint" and "method" start
         the file's name, a hash of all of it ends it.
+
+    Example
+    -------
+    >>> basis_path("basis", {"base_fingerprint": "0123", "method": "SumRA"}).name
+    '0123_SumRA_a136045b.safetensors'
+    """
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    start = f"{description['base_fingerprint'][:12]}_{description['method']}"
+    return Path(folder) / f"{start}_{digest.hexdigest()[:8]}.safetensors"
+
+
+def stored_basis(
+    folder: str | Path, description: dict, compute: Callable[[], Basis]
+) -> tuple[Basis, Path | None]:
+    """A basis: read if it is stored, else computed and, unless empty, stored.
+
+    What the package brings counts as stored, where the folder has none.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where bases are kept.
+    description : dict
+        What the basis is made from.
     compute : callable
         Makes the basis.
 
@@ -385,9 +409,9 @@ def stored_basis(
     BasisError
         If the stored file is damaged, or is another basis.
     """
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    start = f"{description['base_fingerprint'][:12]}_{description['method']}"
-    path = Path(folder) / f"{start}_{digest.hexdigest()[:8]}.safetensors"
+    own = basis_path(folder, description)
+    shipped = basis_path(SHIPPED, description)
+    path = shipped if shipped.exists() and not own.exists() else own
     if not path.exists():
         basis = compute()
         if not basis.tensors:
