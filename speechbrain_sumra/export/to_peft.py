@@ -10,7 +10,7 @@ from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.export.extras import import_extra
 from speechbrain_sumra.export.folder import new_folder, write_record
 from speechbrain_sumra.export.language import language_ids, required_code
-from speechbrain_sumra.export.low_rank import LoraUpdate, low_rank_update
+from speechbrain_sumra.export.lora_update import LoraUpdate, low_rank_update
 from speechbrain_sumra.export.to_huggingface import warn_of_context
 from speechbrain_sumra.peft_adapters import ADAPTER
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import WhisperModel
 
-from speechbrain_sumra.export.low_rank import low_rank_update
+from speechbrain_sumra.export.lora_update import low_rank_update
 
 LOW_RANK = [
     "SumRA",
