@@ -19,7 +19,7 @@ ROOT = HERE.parent
 
 # Where they are from: docs/benchmarks.md. Stock LoRA is the same function of its
 # parameters as ours.
-STOCK_LR, LORA_LR, SUMRA_LR = 5e-4, 5e-4, 2e-4
+STOCK_LR, LORA_LR, SUMRA_LR = 1e-3, 1e-3, 5e-4
 
 
 CONTENDERS = (

@@ -51,7 +51,7 @@ class Job:
     batch_size: int = 4
     test_batch_size: int = 16
     rank: int = 32
-    lr: float = 5e-4
+    lr: float = 1e-3
     seed: int = 1986
     language: str = "polish"
     max_tokens: int = 150

@@ -25,8 +25,6 @@ from speechbrain_sumra.fingerprint import fingerprint_rows
 
 FORMAT = "sumra-basis-2"
 MAX_CONDITION = 3e5
-# Bases that took speech and hours to make, as this package brings them.
-SHIPPED = Path(__file__).parent / "bases"
 
 
 class BasisError(ValueError):
@@ -361,8 +359,10 @@ class Basis:
         return basis
 
 
-def basis_path(folder: str | Path, description: dict) -> Path:
-    """Where a basis is stored.
+def stored_basis(
+    folder: str | Path, description: dict, compute: Callable[[], Basis]
+) -> tuple[Basis, Path | None]:
+    """A basis: read if it is stored, else computed and, unless empty, stored.
 
     Arguments
     ---------
@@ -371,30 +371,6 @@ def basis_path(folder: str | Path, description: dict) -> Path:
     description : dict
         What the basis is made from; "base_fingerprint" and "method" start
         the file's name, a hash of all of it ends it.
-
-    Example
-    -------
-    >>> basis_path("basis", {"base_fingerprint": "0123", "method": "SumRA"}).name
-    '0123_SumRA_a136045b.safetensors'
-    """
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    start = f"{description['base_fingerprint'][:12]}_{description['method']}"
-    return Path(folder) / f"{start}_{digest.hexdigest()[:8]}.safetensors"
-
-
-def stored_basis(
-    folder: str | Path, description: dict, compute: Callable[[], Basis]
-) -> tuple[Basis, Path | None]:
-    """A basis: read if it is stored, else computed and, unless empty, stored.
-
-    What the package brings counts as stored, where the folder has none.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Where bases are kept.
-    description : dict
-        What the basis is made from.
     compute : callable
         Makes the basis.
 
@@ -409,9 +385,9 @@ def stored_basis(
     BasisError
         If the stored file is damaged, or is another basis.
     """
-    own = basis_path(folder, description)
-    shipped = basis_path(SHIPPED, description)
-    path = shipped if shipped.exists() and not own.exists() else own
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    start = f"{description['base_fingerprint'][:12]}_{description['method']}"
+    path = Path(folder) / f"{start}_{digest.hexdigest()[:8]}.safetensors"
     if not path.exists():
         basis = compute()
         if not basis.tensors:

@@ -42,7 +42,7 @@ from speechbrain_sumra.adapted import (
     method_from,
 )
 from speechbrain_sumra.adapter_file import read_adapter, write_adapter
-from speechbrain_sumra.basis import Basis, basis_path, stored_basis
+from speechbrain_sumra.basis import stored_basis
 from speechbrain_sumra.data import IGNORED, load_datasets
 from speechbrain_sumra.features import EncoderStates
 from speechbrain_sumra.hparams import load_hparams, merge_overrides
@@ -141,13 +141,13 @@ def make_from_adapter(hparams: dict) -> Path:
         )
     metadata, tensors = read_adapter(hparams["init_from"])
     basis, metadata, tensors = share_down_projections(metadata, tensors)
-    path = basis_path(hparams["basis_folder"], basis.description)
-    if path.exists() and Basis.load(path).fingerprint != basis.fingerprint:
+    folder = hparams["basis_folder"]
+    kept, path = stored_basis(folder, basis.description, lambda: basis)
+    if kept.fingerprint != basis.fingerprint:
         raise ValueError(
             f"{path} is a basis of another adapter than {hparams['init_from']}. Remove "
             "it, or name another --basis_folder."
         )
-    basis.save(path)
     start = start_file(path)
     write_adapter(start, metadata, tensors, "fp32")
     print(f"The adapter on this basis, to start from: {start}")
