@@ -154,9 +154,9 @@ def test_a_failed_run_keeps_its_log_and_the_others_go_on(finished, start, folder
     too_fast = {"method": "lora_fa", "values": [0.01, 1e15]}
     # Steps enough for SpeechBrain to lose its patience.
     diverging = {"method": "lora_fa", "batch_size": 1, "seed": 1}
-    more = [impossible, {"method": "lora", "seed": 3}, diverging]
     rates = [*config["sweep"]["lr"], too_fast]
-    done = start(runs=[*more, *config["runs"]], sweep={"lr": rates})
+    runs = [impossible, diverging, *config["runs"]]
+    done = start(runs=runs, sweep={"lr": rates})
     assert done.returncode != 0
     runs, results = folder / "runs" / "smoke", folder / "results" / "smoke"
     name = "sumra_whisper_base/eo/rank-17_lr-0.01_seed-1"
@@ -170,7 +170,6 @@ def test_a_failed_run_keeps_its_log_and_the_others_go_on(finished, start, folder
     new = summaries(folder).items() - before.items()
     found = {path.parent.relative_to(folder).as_posix() for path, _ in new}
     finished = {
-        "lora_whisper_base/eo/rank-4_seed-3",
         "lora_fa_whisper_base/eo/rank-4_batch_size-1_seed-1",
         f"{sweep}/lr-0.01",
     }
@@ -203,20 +202,19 @@ def test_speech_of_other_languages(start, folder, synthetic_corpus, tmp_path):
         },
         warm_starts={"related": ["cs", "pl"]},
         runs=[
-            {"method": "sumra", "strategy": ["inputs", "learned"], "lr": 0.01},
+            {"method": "sumra", "strategy": "learned", "lr": 0.01},
             {"method": "sumra", "init_from": "related", "lr": 0.01},
         ],
     )
     assert done.returncode == 0, done.stderr[-5000:]
     results = folder / "results" / "speech" / "sumra_whisper_base" / "eo"
     found = {path.parent.name: read_json(path) for path in results.rglob("*.json")}
-    inputs, learned, started = (
+    learned, started = (
         next(summary for name, summary in found.items() if word in name)
-        for word in ("inputs", "learned", "related")
+        for word in ("learned", "related")
     )
-    assert len(found) == 3
-    assert inputs["adapter"]["strategy"] == "inputs"
+    assert len(found) == 2
     assert learned["adapter"]["strategy"] == "learned"
     fingerprints = {s["adapter"]["basis_fingerprint"] for s in found.values()}
-    assert len(fingerprints) == 3
+    assert len(fingerprints) == 2
     assert "donors/related" in started["init_from"]
