@@ -15,6 +15,7 @@ from pathlib import Path
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from hyperpyyaml.core import recursive_update
+from ruamel.yaml.constructor import DuplicateKeyError
 
 from speechbrain_sumra.files import write_text
 
@@ -140,26 +141,38 @@ def merge_overrides(overrides: str, **changes) -> str:
     str
         YAML.
 
+    Raises
+    ------
+    HparamsError
+        If a setting is given twice, or these are no settings.
+
     Example
     -------
     >>> print(merge_overrides("rank: 2\\nseed: 1", rank=4).strip())
     rank: 4
     seed: 1
     """
-    yaml = ruamel.yaml.YAML()
-    merged = yaml.load(overrides or "{}")
+    merged = _read_overrides(overrides)
     merged.update(changes)
     stream = StringIO()
-    yaml.dump(merged, stream)
+    ruamel.yaml.YAML().dump(merged, stream)
     return stream.getvalue()
 
 
-def _check_overrides(path: Path, text: str, overrides: str) -> None:
-    yaml = ruamel.yaml.YAML()
-    wanted = yaml.load(overrides or "{}")
+def _read_overrides(overrides: str) -> Mapping:
+    try:
+        wanted = ruamel.yaml.YAML().load(overrides or "{}")
+    except DuplicateKeyError as error:
+        name = overrides.splitlines()[error.problem_mark.line].split(":")[0]
+        raise HparamsError(f"--{name} is given twice: leave one of them.") from error
     if not isinstance(wanted, Mapping):
         raise HparamsError(f"Expected settings as --name value, got {overrides!r}.")
-    known = yaml.load(text)
+    return wanted
+
+
+def _check_overrides(path: Path, text: str, overrides: str) -> None:
+    wanted = _read_overrides(overrides)
+    known = ruamel.yaml.YAML().load(text)
     for name in wanted:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)

@@ -49,6 +49,16 @@ def test_override_of_nothing_is_an_error(experiment):
         load_hparams(experiment, "stray")
 
 
+def test_a_setting_given_twice_is_an_error(experiment):
+    twice = "lr: 1\nrank: 2\nlr: 3\n"
+    for read in (
+        lambda: load_hparams(experiment, twice),
+        lambda: merge_overrides(twice),
+    ):
+        with pytest.raises(HparamsError, match="--lr is given twice"):
+            read()
+
+
 def test_missing_files_are_named(tmp_path, experiment):
     with pytest.raises(HparamsError, match="No experiment file .*none.yaml"):
         load_hparams(tmp_path / "none.yaml")
