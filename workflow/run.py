@@ -17,7 +17,7 @@ METHODS, MODELS = (
 # A learning rate is chosen once for all values of these.
 NOT_TUNED = (
     *("locale", "seed", "train_hours", "dev_hours", "test_hours", "init_from"),
-    *("score_unadapted", "max_tokens"),
+    *("score_unadapted", "max_tokens", "avg_checkpoints"),
 )
 # Strategy of SumRA, and start of B: from a run on other languages together.
 LEARNED = "learned"

@@ -308,6 +308,7 @@ def run_built(
         lora_plus_ratio=hparams["lora_plus_ratio"],
         number_of_epochs=hparams["number_of_epochs"],
         init_from=hparams["init_from"],
+        avg_checkpoints=hparams["avg_checkpoints"] if scores else None,
         variant=hparams["variant"],
         train_norms=hparams["train_norms"],
         seed=hparams["seed"],

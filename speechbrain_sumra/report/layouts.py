@@ -123,7 +123,8 @@ def layouts(study: Study) -> list[Layout]:
             name="table5",
             title="Table 5: choices",
             about="The language token in the prompt (new: a trained one; none; or an "
-            "existing language's), and whether the decoder's norms are trained.",
+            "existing language's), whether the decoder's norms are trained, and how "
+            "many checkpoints, the best by validation WER, are averaged for the test.",
             groups=study.choices(),
             heading=lambda run: run.model,
             labels=_prompt,
@@ -160,4 +161,9 @@ def _start(run: Run) -> str:
 
 def _prompt(run: Run) -> dict[str, str]:
     norms = "yes" if run.setting("train_norms") else "no"
-    return {**_method(run), "language": run.setting("language"), "train_norms": norms}
+    return {
+        **_method(run),
+        "language": run.setting("language"),
+        "train_norms": norms,
+        "avg_checkpoints": str(run.setting("avg_checkpoints")),
+    }

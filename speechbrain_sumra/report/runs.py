@@ -37,6 +37,7 @@ SETTINGS = (
     "train_hours",
     "number_of_epochs",
     "init_from",
+    "avg_checkpoints",
     "data_hash",
 )
 # VeRA's name for the seed. Fingerprints follow from the settings.

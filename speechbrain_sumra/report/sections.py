@@ -25,16 +25,17 @@ SORTING = f"""\
 
 By their settings alone, whatever their folders are called. Usual are
 {describe(DEFAULTS)};
-for each model and locale the largest train_hours, and the number_of_epochs that most
-of its runs with as many hours have.
+avg_checkpoints half of the validations for SumRA and LoRA-FA and 1 for other methods;
+for each model and locale the largest train_hours, and the number_of_epochs that most of
+its runs with as many hours have.
 
 - Table 2 has the tested runs in which all of this is as usual,
 - Table 3 those of SumRA, LoRA and LoRA-FA in which strategy, row_norm and init_from may
   differ, where SumRA has several of them,
 - Table 4 those of FT, LoRA and SumRA in which train_hours and init_from may differ,
   where there are several train_hours,
-- Table 5 those in which language and train_norms may differ, where a method has several
-  of them.
+- Table 5 those in which language, train_norms and avg_checkpoints may differ, where a
+  method has several of them.
 
 Where several settings are left for one cell, such as learning rates, the table shows
 those with most seeds, and of these the ones of the lowest mean validation loss. The
@@ -225,7 +226,7 @@ def run_records(runs: list[Run], tables: list[Table]) -> list[dict]:
             "rank": run.rank,
             "lr": run.lr,
             "seed": run.seed,
-            **{name: run.setting(name) for name in DEFAULTS},
+            **{name: run.setting(name) for name in (*DEFAULTS, "avg_checkpoints")},
             "train_hours": run.train_hours,
             "train_hours_kept": run.summary["train_hours_kept"],
             "number_of_epochs": run.summary["number_of_epochs"],

@@ -17,7 +17,9 @@ DEFAULTS = {
 }
 BASIS_CHOICES = {"strategy", "row_norm", "init_from"}
 BASIS_METHODS = ("sumra", "lora", "lora_fa")
-PROMPT_CHOICES = {"language", "train_norms"}
+CHOICES = {"language", "train_norms", "avg_checkpoints"}
+# B alone is trained, so averages are exact.
+AVERAGED_METHODS = ("sumra", "lora_fa", "model_average")
 SCALED_METHODS = ("ft", "lora", "sumra", "sumra_train_a")  # as in the paper's Table 4
 
 
@@ -32,13 +34,18 @@ def unusual(run: Run) -> dict:
     Returns
     -------
     dict
-        Values by name, of names in ``DEFAULTS``.
+        Values by name, of names in ``DEFAULTS``; and ``avg_checkpoints`` if that is
+        not half of the validations for SumRA and LoRA-FA, 1 for other methods.
     """
-    values = {name: run.setting(name) for name in DEFAULTS}
+    usual = dict(DEFAULTS)
+    if run.summary["validations"]:
+        half = (len(run.summary["validations"]) + 1) // 2
+        usual["avg_checkpoints"] = half if run.method in AVERAGED_METHODS else 1
+    values = {name: run.setting(name) for name in usual}
     return {
         name: value
         for name, value in values.items()
-        if value is not None and value != DEFAULTS[name]
+        if value is not None and value != usual[name]
     }
 
 
@@ -169,8 +176,8 @@ class Study:
         return [group for group in groups if _place(group.run) in several]
 
     def choices(self) -> list[Group]:
-        """Table 5: language tokens and trained norms, where there are several."""
-        groups = self._select(lambda run: unusual(run).keys() <= PROMPT_CHOICES)
+        """Table 5: language tokens, norms and averages, where there are several."""
+        groups = self._select(lambda run: unusual(run).keys() <= CHOICES)
         compared = {
             (group.run.method, *_place(group.run))
             for group in groups

@@ -23,6 +23,7 @@ FIELDS = {
     "train_hours_kept": NUMBER,
     "number_of_epochs": NUMBER,
     "init_from": (str, dict, type(None)),
+    "avg_checkpoints": (int, type(None)),
     "data_hash": str,
     "versions": dict,
     "trained_parameters": int,

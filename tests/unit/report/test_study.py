@@ -1,11 +1,15 @@
 """Runs are sorted into tables by their settings."""
 
+from pathlib import Path
+
 import pytest
 
+from speechbrain_sumra.hparams import load_hparams
 from speechbrain_sumra.report.runs import ReportError, group_runs
-from speechbrain_sumra.report.study import Study, best_of
+from speechbrain_sumra.report.study import Study, best_of, unusual
 from speechbrain_sumra.report.summaries import find_runs
 
+HPARAMS = Path(__file__).resolve().parents[3] / "hparams"
 TABLES = ("methods", "strategies", "hours", "choices")
 SUMRA = {"method": "sumra", "lr": 0.0002}
 
@@ -36,6 +40,8 @@ def tables_of(results, path):
         ({"method": "dora", "init_from": "adapters/"}, set()),
         ({"language": "none"}, {"choices"}),
         ({"train_norms": False}, {"choices"}),
+        ({"avg_checkpoints": 2}, {"choices"}),
+        ({**SUMRA, "avg_checkpoints": 2}, {"choices"}),
         ({**SUMRA, "language": "none", "adapter": {"strategy": "greedy"}}, set()),
         ({"train_hours": 1}, {"hours"}),
         ({**SUMRA, "train_hours": 1, "init_from": "adapters/"}, {"hours"}),
@@ -52,6 +58,21 @@ def test_a_run_stands_where_its_settings_are_compared(
     add_run("dora")
     add_run("sumra")
     assert tables_of(results, add_run(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    "method", ["sumra", "lora_fa", "model_average", "sumra_train_a", "lora"]
+)
+def test_usual_averages_are_those_of_the_experiments(results, add_run, method):
+    path = HPARAMS / f"{method}_whisper_base.yaml"
+    names = ["number_of_validations", "avg_checkpoints"]
+    number, averaged = load_hparams(path, only=names).values()
+    record = {"epoch": 1.0, "lr": 1e-3, "train_loss": 2.0, "valid_loss": 2.0}
+    settings = {"avg_checkpoints": averaged, "validations": [record] * number}
+    if method == "sumra_train_a":
+        settings["adapter"] = {"train_down_proj": True}
+    add_run(method, **settings)
+    assert unusual(find_runs(results)[0]) == {}
 
 
 def test_the_usual_runs_stand_beside_the_others(results, add_run):
