@@ -20,6 +20,7 @@ from transformers.models.whisper.tokenization_whisper import (
 )
 
 from speechbrain_sumra.attention import ATTENTION
+from speechbrain_sumra.cross_attention import CrossAttention
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
 from speechbrain_sumra.loss import projected_cross_entropy
@@ -108,9 +109,8 @@ class Whisper(SpeechBrainWhisper):
             self._states_mask = None
             self._converted_projection = None
             for layer in self.model.decoder.layers:
-                layer.encoder_attn.register_forward_pre_hook(
-                    self._mask_states, with_kwargs=True
-                )
+                attention = CrossAttention.of(layer.encoder_attn)
+                attention.register_forward_pre_hook(self._mask_states, with_kwargs=True)
 
     def _set_language(self, language: str, locale: str | None) -> None:
         """Give the tokenizer, and the model if need be, the language token."""

@@ -50,7 +50,7 @@ from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.folder_lock import holding
 from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
-from speechbrain_sumra.memory import save_memory
+from speechbrain_sumra.memory import limit_kernel_cache
 from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.speech_basis import LEARNED, start_file
 from speechbrain_sumra.summary import versions, write_summary
@@ -204,7 +204,7 @@ def train_and_average(hparams_file: str, run_opts: dict, overrides: str) -> dict
 
 def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
-    save_memory()
+    limit_kernel_cache()
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
     # SpeechBrain keeps these for itself, but features depend on them too.

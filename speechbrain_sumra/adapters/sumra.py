@@ -144,15 +144,28 @@ class SumRA(LinearAdapter):
         torch.Tensor
             Output, shape (..., d).
         """
-        layer = self.pretrained_module
-        down, up = self.adapter_down_proj.weight, self.adapter_up_proj.weight
-        if down.requires_grad or type(layer) is not nn.Linear:
+        factors = self.factors()
+        if factors is None or self.adapter_down_proj.weight.requires_grad:
             update = self.adapter_up_proj(self.adapter_down_proj(x))
-            return layer(x) + self.scaling * update
-        frozen = (x, layer.weight, layer.bias, down, up, self.scaling)
+            return self.pretrained_module(x) + self.scaling * update
         if torch.is_grad_enabled():
-            return _FrozenDown.apply(*frozen)
-        return _adapted_product(*frozen)[0]
+            return _FrozenDown.apply(x, *factors)
+        return _adapted_product(x, *factors)[0]
+
+    def factors(self) -> tuple | None:
+        """``(W0, bias, A, B, alpha / r)``, None if the frozen layer is of another kind.
+
+        Example
+        -------
+        >>> weight, bias, down, up, scaling = SumRA(nn.Linear(4, 6), rank=2).factors()
+        >>> tuple(weight.shape), tuple(down.shape), tuple(up.shape), scaling
+        ((6, 4), (2, 4), (6, 2), 1.0)
+        """
+        layer = self.pretrained_module
+        if type(layer) is not nn.Linear:
+            return None
+        down, up = self.adapter_down_proj.weight, self.adapter_up_proj.weight
+        return layer.weight, layer.bias, down, up, self.scaling
 
     def delta_weight(self) -> torch.Tensor:
         """``(alpha / r) B A``, shape (d, k)."""

@@ -16,9 +16,12 @@ def problem():
     return hidden, weight, torch.randint(0, 50, (11,))
 
 
-@pytest.mark.parametrize("chunk", [3, 11, 100])
-def test_loss_and_gradient_equal_cross_entropy(monkeypatch, problem, chunk):
+@pytest.mark.parametrize(("chunk", "float_chunk"), [(3, 2), (11, 16), (100, 4)])
+def test_loss_and_gradient_equal_cross_entropy(
+    monkeypatch, problem, chunk, float_chunk
+):
     monkeypatch.setattr(loss_module, "CHUNK", chunk)
+    monkeypatch.setattr(loss_module, "FLOAT_CHUNK", float_chunk)
     hidden, weight, targets = problem
     expected = F.cross_entropy(hidden @ weight.T, targets)
     (gradient,) = torch.autograd.grad(expected, hidden)

@@ -1,43 +1,29 @@
-"""Freed memory goes back to the system, and settings of the user stay."""
+"""Kernels kept are few, unless the user says how many."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
-from speechbrain_sumra.memory import save_memory
+from speechbrain_sumra.memory import KERNELS, limit_kernel_cache
 
-GROWTH = """
-import sys, torch
-from speechbrain_sumra.memory import save_memory
-if sys.argv[1] == "saved":
-    save_memory()
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-torch.ones(1) @ torch.ones(1)
-before = resident()
-# Each block is freed while a later small one is kept, as in training.
-kept = []
-for size in range(1, 24):
-    block = torch.ones(size, 1 << 18)
-    kept.append(torch.ones(1 << 10))
-    del block
-print(resident() - before)
-"""
+NAMES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
-def test_freed_blocks_are_given_back():
-    def grown(how):
-        command = [sys.executable, "-c", GROWTH, how]
-        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in NAMES:
+        os.environ.pop(name, None)
 
-    assert grown("saved") < min(5e6, grown("as it is"))
+
+def test_both_caches_are_limited():
+    limit_kernel_cache()
+    assert [os.environ[name] for name in NAMES] == [KERNELS, KERNELS]
 
 
 def test_settings_in_the_environment_are_left_alone(monkeypatch):
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
-    save_memory()
+    limit_kernel_cache()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
