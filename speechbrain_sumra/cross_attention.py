@@ -140,8 +140,11 @@ class _Projection(NamedTuple):
         """Rows of each head times its part of the weight: (heads, rows, inputs)."""
         output = torch.bmm(rows, _by_head(self.weight, rows))
         if self.up is not None:
-            inner = torch.bmm(rows, _by_head(self.up, rows))
-            output = output + self.scaling * (inner @ self.down)
+            inner = torch.bmm(rows, _by_head(self.up, rows)).flatten(0, 1)
+            adapted = torch.addmm(
+                output.flatten(0, 1), inner, self.down, alpha=self.scaling
+            )
+            output = adapted.view_as(output)
         return output
 
 

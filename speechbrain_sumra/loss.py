@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-# Targets at a time, with Whisper's vocabulary of 51865: to multiply (26 MB in bfloat16),
+# Targets at a time, of Whisper's vocabulary of 51865: to multiply (26 MB in bfloat16)
 # and to compute with in float32 (3 MB, which stay near the processor).
 CHUNK = 256
 FLOAT_CHUNK = 16
@@ -16,8 +16,8 @@ def projected_cross_entropy(
 
     Where the weight is frozen, the gradient of ``hidden`` is computed along with
     the loss, some targets at a time and in place, so no more than ``CHUNK`` rows of
-    logits and a float32 copy of ``FLOAT_CHUNK`` are ever held. Where it is trained, this is
-    ``cross_entropy`` of all logits.
+    logits and a float32 copy of ``FLOAT_CHUNK`` are ever held. Where it is trained,
+    this is ``cross_entropy`` of all logits.
 
     Arguments
     ---------

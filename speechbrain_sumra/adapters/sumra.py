@@ -208,7 +208,7 @@ class _FrozenDown(torch.autograd.Function):
         x_dtype, up_dtype = ctx.dtypes
         grad_x = grad_up = None
         if ctx.needs_input_grad[4]:
-            grad_up = (ctx.scaling * (rows.T @ inner)).to(up_dtype)
+            grad_up = (rows.T @ inner).to(up_dtype).mul_(ctx.scaling)
         if ctx.needs_input_grad[0]:
             grad_x = rows @ weight
             grad_x.addmm_(rows @ up, down, alpha=ctx.scaling)
