@@ -24,8 +24,8 @@ class CrossAttention(WhisperAttention):
     nothing here, and gradients are computed for tokens alone.
 
     This is done on CPUs, without a cache, for at most ``MOST_QUERIES`` tokens, if both
-    projections are linear layers or have a method ``factors`` as ``SumRA`` does.
-    Elsewhere it is the parent's.
+    projections are linear layers or have a method ``factors`` as ``SumRA`` does, and
+    nothing is hooked to them. Elsewhere it is the parent's.
 
     Example
     -------
@@ -120,6 +120,8 @@ class _Projection(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Module) -> "_Projection | None":
         """What a layer computes, None if it is something else."""
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            return None  # They wait for the layer to be called, as calibrations do.
         if type(layer) is nn.Linear:
             return cls(layer.weight, layer.bias)
         factors = layer.factors() if hasattr(layer, "factors") else None

@@ -117,6 +117,14 @@ def test_layers_of_another_kind_are_left_to_the_parent(parent_calls):
     assert len(parent_calls) == 2
 
 
+def test_hooks_hear_of_frames(parent_calls):
+    heard = []
+    attention = adapted_attention(["v_proj"])
+    attention.k_proj.register_forward_hook(lambda *call: heard.append(call))
+    output_and_gradients(attention)
+    assert len(parent_calls) == len(heard) == 1
+
+
 def test_asked_for_weights_are_returned(parent_calls):
     tokens, states, mask = inputs()
     _, weights = adapted_attention()(
