@@ -9,6 +9,11 @@ from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 # From there on keys and values are cheaper (heads of 64 numbers, on CPUs).
 MOST_QUERIES = 48
+# Calibrations of PEFT's and of ours wait in these for the layer to be called.
+HOOKS = (
+    *("_forward_pre_hooks", "_forward_hooks"),
+    *("_backward_pre_hooks", "_backward_hooks"),
+)
 
 
 class CrossAttention(WhisperAttention):
@@ -120,8 +125,8 @@ class _Projection(NamedTuple):
     @classmethod
     def of(cls, layer: nn.Module) -> "_Projection | None":
         """What a layer computes, None if it is something else."""
-        if layer._forward_hooks or layer._forward_pre_hooks:
-            return None  # They wait for the layer to be called, as calibrations do.
+        if any(getattr(layer, hooks) for hooks in HOOKS):
+            return None
         if type(layer) is nn.Linear:
             return cls(layer.weight, layer.bias)
         factors = layer.factors() if hasattr(layer, "factors") else None

@@ -117,10 +117,20 @@ def test_layers_of_another_kind_are_left_to_the_parent(parent_calls):
     assert len(parent_calls) == 2
 
 
-def test_hooks_hear_of_frames(parent_calls):
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_pre_hook",
+        "register_forward_hook",
+        "register_full_backward_pre_hook",
+        "register_full_backward_hook",
+    ],
+)
+def test_hooks_hear_of_frames(parent_calls, register):
     heard = []
     attention = adapted_attention(["v_proj"])
-    attention.k_proj.register_forward_hook(lambda *call: heard.append(call))
+    attention.k_proj.weight.requires_grad_()
+    getattr(attention.k_proj, register)(lambda *call: heard.append(call))
     output_and_gradients(attention)
     assert len(parent_calls) == len(heard) == 1
 
