@@ -97,7 +97,7 @@ def _step(model, dtype):
     if dtype != torch.float32:
         keep_frozen_linears_in(model.model.decoder, dtype)
     parameters = list(trained_tensors(model).values())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)  # as the recipe's
     states = torch.randn(BATCH, FRAMES, model.config.d_model, device=DEVICE)
     lengths = torch.tensor([FRAMES - 40 * row for row in range(BATCH)], device=DEVICE)
     tokens = torch.randint(0, 50000, (BATCH, TOKENS), device=DEVICE)

@@ -62,9 +62,19 @@ def attention(
         allowed = torch.ones(queries, keys, dtype=torch.bool, device=query.device)
         attention_mask = allowed.tril(keys - queries)
     if attention_mask is not None:
-        zeros = query.new_zeros(attention_mask.shape)
-        attention_mask = zeros.masked_fill(~attention_mask, -torch.inf)
+        attention_mask = additive_mask(attention_mask, query)
     return eager_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def additive_mask(allowed: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What is added to scores: 0 where attention is allowed, else minus infinity.
+
+    Example
+    -------
+    >>> additive_mask(torch.tensor([True, False]), torch.ones(1))
+    tensor([0., -inf])
+    """
+    return like.new_zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
 
 
 def _prefers_products(module, query) -> bool:

@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
+from speechbrain_sumra.attention import additive_mask
+
 # From there on keys and values are cheaper (heads of 64 numbers, on CPUs).
 MOST_QUERIES = 48
 # Calibrations of PEFT's and of ours wait in these for the layer to be called.
@@ -94,23 +96,27 @@ class CrossAttention(WhisperAttention):
                 output_attentions,
                 **kwargs,
             )
+        output = self._attend(
+            hidden_states, key_value_states, attention_mask, keys, values
+        )
+        return output, None
+
+    def _attend(self, hidden_states, frames, mask, keys, values):
+        """The right side of the formula, and the output projection."""
         batch, tokens, width = hidden_states.shape
         heads = self.num_heads
-        query = (self.q_proj(hidden_states) * self.scaling).view(
-            -1, heads, width // heads
-        )
+        query = self.q_proj(hidden_states) * self.scaling
+        query = query.view(batch * tokens, heads, width // heads)
         query = keys.project_back(query.transpose(0, 1))
         query = query.view(heads, batch, tokens, width).transpose(0, 1)
         query = query.reshape(batch, heads * tokens, width)
-        scores = torch.bmm(query, key_value_states.transpose(1, 2))
-        if attention_mask is not None:
-            floor = scores.new_zeros(attention_mask.shape)
-            floor = floor.masked_fill_(~attention_mask, -torch.inf)
-            scores = scores + floor.view(batch, 1, -1)
-        found = torch.bmm(F.softmax(scores, dim=-1), key_value_states)
+        scores = torch.bmm(query, frames.transpose(1, 2))
+        if mask is not None:
+            scores = scores + additive_mask(mask, scores).view(batch, 1, -1)
+        found = torch.bmm(F.softmax(scores, dim=-1), frames)
         found = found.view(batch, heads, tokens, width).transpose(0, 1)
         found = values.project(found.reshape(heads, batch * tokens, width))
-        return self.out_proj(found.transpose(0, 1).reshape(batch, tokens, width)), None
+        return self.out_proj(found.transpose(0, 1).reshape(batch, tokens, width))
 
 
 class _Projection(NamedTuple):

@@ -58,7 +58,7 @@ class _FrozenProjection(torch.autograd.Function):
             for start in range(0, len(hidden), CHUNK):
                 rows = slice(start, start + CHUNK)
                 logits = F.linear(hidden[rows].to(weight.dtype), weight)
-                total += _to_gradients(logits, targets[rows])
+                total += _sum_of_losses(logits, targets[rows], needs_grad)
                 if needs_grad:
                     grad[rows] = (logits @ weight).to(grad.dtype)
         if needs_grad:
@@ -71,8 +71,8 @@ class _FrozenProjection(torch.autograd.Function):
         return grad * upstream, None, None
 
 
-def _to_gradients(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum of the cross-entropies; its gradient takes the place of the logits."""
+def _sum_of_losses(logits, targets, needs_grad: bool) -> torch.Tensor:
+    """Sum of the cross-entropies; its gradient, if any, takes the logits' place."""
     total = torch.zeros((), device=logits.device)
     for rows, target in zip(
         logits.split(FLOAT_CHUNK), targets[:, None].split(FLOAT_CHUNK), strict=True
@@ -82,8 +82,9 @@ def _to_gradients(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         total -= scores.gather(1, target).sum()
         norms = scores.exp_().sum(dim=1, keepdim=True)
         total += norms.log().sum()
-        # d loss / d logits = softmax - one-hot
-        scores /= norms
-        scores.scatter_add_(1, target, -torch.ones_like(target, dtype=scores.dtype))
-        rows.copy_(scores)
+        if needs_grad:
+            # d loss / d logits = softmax - one-hot
+            scores /= norms
+            scores.scatter_add_(1, target, -torch.ones_like(target, dtype=scores.dtype))
+            rows.copy_(scores)
     return total

@@ -153,7 +153,9 @@ class SumRA(LinearAdapter):
         return _adapted_product(x, *factors)[0]
 
     def factors(self) -> tuple | None:
-        """``(W0, bias, A, B, alpha / r)``, None if the frozen layer is of another kind.
+        """W0 (d x k), its bias or None, A (r x k), B (d x r) and alpha / r.
+
+        None if the frozen layer is not a plain ``torch.nn.Linear``.
 
         Example
         -------
