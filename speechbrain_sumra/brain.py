@@ -47,8 +47,9 @@ class ASR(sb.Brain):
     references and hypotheses alike.
 
     It needs, beside what every ``Brain`` does, these hparams: ``whisper``,
-    ``searcher``, ``decode``, ``encoder_states``, ``augmentation``, ``lr_annealing``,
-    ``history``, ``train_loggers``, ``wer_computer``, ``cer_computer``,
+    ``searcher``, ``decode``, ``encoder_states``, ``augmentation``,
+    ``label_smoothing``, ``lr_annealing``, ``history``, ``train_loggers``,
+    ``wer_computer``, ``cer_computer``,
     ``validations_per_epoch``, ``number_of_validations``, ``avg_checkpoints``, ``lr``,
     ``lora_plus_ratio`` and ``output_folder``.
     """
@@ -79,7 +80,8 @@ class ASR(sb.Brain):
     def compute_forward(self, batch, stage):
         """Mean cross-entropy of the targets; unless training, hypotheses."""
         batch = batch.to(self.device)
-        augment = self.hparams.augmentation if stage == sb.Stage.TRAIN else None
+        training = stage == sb.Stage.TRAIN
+        augment = self.hparams.augmentation if training else None
         states, lengths = self.hparams.encoder_states(batch.wav, self.whisper, augment)
         tokens, _ = batch.tokens_bos
         targets, _ = batch.tokens_eos
@@ -91,9 +93,10 @@ class ASR(sb.Brain):
             state_lengths=lengths,
             positions=positions,
             targets=targets[positions],
+            label_smoothing=self.hparams.label_smoothing if training else 0.0,
         )
         hypotheses = None
-        if stage != sb.Stage.TRAIN and self.hparams.decode:
+        if not training and self.hparams.decode:
             hypotheses = self.hparams.searcher(states, lengths, _prompts(batch))
         return loss, hypotheses
 

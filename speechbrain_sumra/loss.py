@@ -10,9 +10,15 @@ FLOAT_CHUNK = 16
 
 
 def projected_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Mean cross-entropy of ``softmax(hidden @ weight.T)``.
+
+    With label smoothing e, the target has probability ``1 - e + e / V`` and each of the
+    other tokens of a vocabulary of V has ``e / V`` (Szegedy et al., 2016, section 7).
 
     Where the weight is frozen, the gradient of ``hidden`` is computed along with
     the loss, some targets at a time and in place, so no more than ``CHUNK`` rows of
@@ -28,11 +34,18 @@ def projected_cross_entropy(
         multiply in.
     targets : torch.Tensor
         Token ids, shape (number,).
+    label_smoothing : float
+        e, from 0 to 1.
 
     Returns
     -------
     torch.Tensor
         A scalar, float32.
+
+    Raises
+    ------
+    ValueError
+        If label smoothing is no share of one.
 
     Example
     -------
@@ -42,14 +55,19 @@ def projected_cross_entropy(
     >>> torch.allclose(loss, F.cross_entropy(hidden @ weight.T, targets))
     True
     """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"Expected label_smoothing from 0 to 1, found {label_smoothing}."
+        )
     if weight.requires_grad and torch.is_grad_enabled():
-        return F.cross_entropy(F.linear(hidden, weight).float(), targets)
-    return _FrozenProjection.apply(hidden, weight, targets)
+        logits = F.linear(hidden, weight).float()
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return _FrozenProjection.apply(hidden, weight, targets, label_smoothing)
 
 
 class _FrozenProjection(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets):
+    def forward(ctx, hidden, weight, targets, label_smoothing):
         needs_grad = ctx.needs_input_grad[0]
         grad = torch.empty_like(hidden) if needs_grad else None
         total = torch.zeros((), device=hidden.device)
@@ -58,7 +76,9 @@ class _FrozenProjection(torch.autograd.Function):
             for start in range(0, len(hidden), CHUNK):
                 rows = slice(start, start + CHUNK)
                 logits = F.linear(hidden[rows].to(weight.dtype), weight)
-                total += _sum_of_losses(logits, targets[rows], needs_grad)
+                total += _sum_of_losses(
+                    logits, targets[rows], label_smoothing, needs_grad
+                )
                 if needs_grad:
                     grad[rows] = (logits @ weight).to(grad.dtype)
         if needs_grad:
@@ -68,10 +88,10 @@ class _FrozenProjection(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (grad,) = ctx.saved_tensors
-        return grad * upstream, None, None
+        return grad * upstream, None, None, None
 
 
-def _sum_of_losses(logits, targets, needs_grad: bool) -> torch.Tensor:
+def _sum_of_losses(logits, targets, label_smoothing: float, needs_grad: bool):
     """Sum of the cross-entropies; its gradient, if any, takes the logits' place."""
     total = torch.zeros((), device=logits.device)
     for rows, target in zip(
@@ -79,12 +99,17 @@ def _sum_of_losses(logits, targets, needs_grad: bool) -> torch.Tensor:
     ):
         scores = rows.float()
         scores -= scores.amax(dim=1, keepdim=True)
-        total -= scores.gather(1, target).sum()
+        total -= (1 - label_smoothing) * scores.gather(1, target).sum()
+        if label_smoothing:
+            total -= label_smoothing * scores.mean(dim=1).sum()
         norms = scores.exp_().sum(dim=1, keepdim=True)
         total += norms.log().sum()
         if needs_grad:
-            # d loss / d logits = softmax - one-hot
+            # d loss / d logits = softmax - smoothed one-hot
             scores /= norms
-            scores.scatter_add_(1, target, -torch.ones_like(target, dtype=scores.dtype))
+            if label_smoothing:
+                scores -= label_smoothing / scores.shape[1]
+            one_hot = torch.full_like(target, label_smoothing - 1, dtype=scores.dtype)
+            scores.scatter_add_(1, target, one_hot)
             rows.copy_(scores)
     return total

@@ -361,6 +361,7 @@ class Whisper(SpeechBrainWhisper):
         state_lengths: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
+        label_smoothing: float = 0.0,
     ):
         """One pass of encoder and decoder, or of the decoder alone.
 
@@ -382,6 +383,8 @@ class Whisper(SpeechBrainWhisper):
         targets : torch.Tensor
             The token that follows each of those positions, shape (number,).
             Then their mean cross-entropy takes the place of the logits.
+        label_smoothing : float
+            Of that cross-entropy: see ``projected_cross_entropy``.
 
         Returns
         -------
@@ -417,7 +420,7 @@ class Whisper(SpeechBrainWhisper):
                 if targets is None:
                     return encoder_states, self._project(chosen), None
                 weight = self._projection(chosen)
-                loss = projected_cross_entropy(chosen, weight, targets)
+                loss = projected_cross_entropy(chosen, weight, targets, label_smoothing)
                 return encoder_states, loss, None
             logits, attention, _ = self.forward_decoder(
                 last, decoder_input_ids, use_cache=False

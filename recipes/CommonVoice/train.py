@@ -306,6 +306,7 @@ def run_built(
         rank=hparams["rank"],
         lr=hparams["lr"],
         lora_plus_ratio=hparams["lora_plus_ratio"],
+        label_smoothing=hparams["label_smoothing"],
         number_of_epochs=hparams["number_of_epochs"],
         init_from=hparams["init_from"],
         avg_checkpoints=hparams["avg_checkpoints"] if scores else None,

@@ -166,4 +166,5 @@ def _prompt(run: Run) -> dict[str, str]:
         "language": run.setting("language"),
         "train_norms": norms,
         "avg_checkpoints": str(run.setting("avg_checkpoints")),
+        "label_smoothing": f"{run.setting('label_smoothing'):g}",
     }

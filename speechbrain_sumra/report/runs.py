@@ -32,6 +32,7 @@ SETTINGS = (
     "locale",
     "lr",
     "lora_plus_ratio",
+    "label_smoothing",
     "language",
     "train_norms",
     "train_hours",
@@ -40,6 +41,8 @@ SETTINGS = (
     "avg_checkpoints",
     "data_hash",
 )
+# Settings that runs of earlier versions do not name, and what theirs were.
+EARLIER = {"label_smoothing": 0.0}
 # VeRA's name for the seed. Fingerprints follow from the settings.
 NOT_SETTINGS = ("projection_prng_key", "base_fingerprint", "basis_fingerprint")
 
@@ -134,7 +137,8 @@ class Run:
         """
         if name == "strategy" and not self.method.startswith("sumra"):
             return None
-        value = self.summary.get(name, self.summary["adapter"].get(name))
+        settings = {**EARLIER, **self.summary["adapter"], **self.summary}
+        value = settings.get(name)
         if isinstance(value, (dict, list)):
             return json.dumps(value, sort_keys=True)
         return value
@@ -158,7 +162,7 @@ class Run:
             if name not in NOT_SETTINGS
         }
         settings = {
-            **{name: self.summary.get(name) for name in SETTINGS},
+            **{name: self.summary.get(name, EARLIER.get(name)) for name in SETTINGS},
             "method": self.method,
             "rank": self.rank,
             "is_tested": self.is_tested,

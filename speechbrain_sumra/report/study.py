@@ -14,10 +14,11 @@ DEFAULTS = {
     "row_norm": "raw",
     "init_from": None,
     "encoder_context": "clip",
+    "label_smoothing": 0.0,
 }
 BASIS_CHOICES = {"strategy", "row_norm", "init_from"}
 BASIS_METHODS = ("sumra", "lora", "lora_fa")
-CHOICES = {"language", "train_norms", "avg_checkpoints"}
+CHOICES = {"language", "train_norms", "avg_checkpoints", "label_smoothing"}
 # B alone is trained, so averages are exact.
 AVERAGED_METHODS = ("sumra", "lora_fa", "model_average")
 SCALED_METHODS = ("ft", "lora", "sumra", "sumra_train_a")  # as in the paper's Table 4

@@ -39,6 +39,7 @@ def brain(tiny_whisper, tmp_path):
             "lora_plus_ratio": lora_plus_ratio,
             "encoder_states": lambda paths, whisper, augment: encode(whisper),
             "augmentation": None,
+            "label_smoothing": 0.0,
             "decode": True,
         }
         return ASR(
@@ -85,6 +86,21 @@ def test_the_regularizer_is_added_in_training_alone(brain, batch):
 def test_methods_without_a_regularizer_have_the_same_loss(brain, batch):
     training, validation = losses(brain(), batch)
     assert torch.equal(training, validation)
+
+
+def test_labels_are_smoothed_in_training_alone(brain, batch):
+    trainer = brain()
+    trainer.hparams.decode = False
+    training, validation = (
+        trainer.compute_forward(batch, stage)[0].item()
+        for stage in (sb.Stage.TRAIN, sb.Stage.VALID)
+    )
+    trainer.hparams.label_smoothing = 0.1
+    smoothed, same = (
+        trainer.compute_forward(batch, stage)[0].item()
+        for stage in (sb.Stage.TRAIN, sb.Stage.VALID)
+    )
+    assert training == validation == same != smoothed
 
 
 def test_one_group_of_the_trained_parameters(brain):

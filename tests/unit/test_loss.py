@@ -16,16 +16,19 @@ def problem():
     return hidden, weight, torch.randint(0, 50, (11,))
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize(("chunk", "float_chunk"), [(3, 2), (11, 16), (100, 4)])
 def test_loss_and_gradient_equal_cross_entropy(
-    monkeypatch, problem, chunk, float_chunk
+    monkeypatch, problem, chunk, float_chunk, label_smoothing
 ):
     monkeypatch.setattr(loss_module, "CHUNK", chunk)
     monkeypatch.setattr(loss_module, "FLOAT_CHUNK", float_chunk)
     hidden, weight, targets = problem
-    expected = F.cross_entropy(hidden @ weight.T, targets)
+    expected = F.cross_entropy(
+        hidden @ weight.T, targets, label_smoothing=label_smoothing
+    )
     (gradient,) = torch.autograd.grad(expected, hidden)
-    found = projected_cross_entropy(hidden, weight, targets)
+    found = projected_cross_entropy(hidden, weight, targets, label_smoothing)
     (3 * found).backward()
     # Logits are float32 in the loss, whatever they are made of.
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
@@ -45,6 +48,12 @@ def test_a_trained_projection_gets_its_gradient(problem):
     weight.requires_grad_()
     projected_cross_entropy(hidden, weight, targets).backward()
     assert weight.grad is not None and hidden.grad is not None
+
+
+@pytest.mark.parametrize("label_smoothing", [-0.1, 1.1])
+def test_label_smoothing_is_a_share(problem, label_smoothing):
+    with pytest.raises(ValueError, match="label_smoothing from 0 to 1"):
+        projected_cross_entropy(*problem, label_smoothing)
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(problem):

@@ -55,6 +55,7 @@ def summary(method="lora", rank=32, adapter=None, errors=(1, 2, 0, 1), **changes
         "rank": rank,
         "lr": 0.0005,
         "lora_plus_ratio": 1,
+        "label_smoothing": 0.0,
         "seed": 1,
         "language": "new",
         "train_norms": True,

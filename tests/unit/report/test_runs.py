@@ -1,5 +1,7 @@
 """A run is what its settings say; runs that differ in the seed are one group."""
 
+import json
+
 import pytest
 
 from speechbrain_sumra.report.runs import ReportError, group_runs
@@ -49,6 +51,16 @@ def test_the_seed_of_veras_matrices_does_not_divide_a_group(results, add_run):
     assert len(group_runs(find_runs(results))) == 1
 
 
+def test_a_setting_that_is_newer_than_a_run_does_not_divide_a_group(results, add_run):
+    add_run(seed=1, label_smoothing=0.0)
+    path = results / add_run(seed=2)
+    summary = json.loads(path.read_text())
+    del summary["label_smoothing"]
+    path.write_text(json.dumps(summary))
+    (group,) = group_runs(find_runs(results))
+    assert [run.setting("label_smoothing") for run in group.runs] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -58,6 +70,7 @@ def test_the_seed_of_veras_matrices_does_not_divide_a_group(results, add_run):
         {"locale": "eo"},
         {"train_hours": 1},
         {"number_of_epochs": 1},
+        {"label_smoothing": 0.1},
         {"language": "none"},
         {"train_norms": False},
         {"init_from": {"a.safetensors": 1.0}},
