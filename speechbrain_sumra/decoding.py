@@ -5,7 +5,11 @@ from functools import cached_property
 
 import torch
 
+from speechbrain_sumra.repetition import RepeatingText
 from speechbrain_sumra.whisper import Whisper
+
+# More guessed tokens cost more where the guess is wrong.
+MOST_GUESSED = 8
 
 
 class GreedySearcher:
@@ -14,7 +18,9 @@ class GreedySearcher:
     The hypotheses are those of SpeechBrain's ``S2SWhisperGreedySearcher``: the
     same tokens are suppressed, and the same limit holds.  What differs is the
     work: log-probabilities are not collected, an utterance that has ended
-    leaves the batch, and padded encoder states are masked.
+    leaves the batch, and padded encoder states are masked. Where all utterances left
+    repeat themselves, the tokens that would follow are guessed and checked in one
+    pass of the decoder; of a wrong guess nothing is kept.
 
     Arguments
     ---------
@@ -89,36 +95,57 @@ class GreedySearcher:
         limits = limits.clamp(max=self.max_tokens)
         position = int(prompt_lengths.min())
         tokens, cache = table[:, :position], None
-        hypotheses: list[list[int]] = [[] for _ in prompts]
+        texts = [RepeatingText() for _ in prompts]
         rows = torch.arange(len(prompts))
         while len(rows):
-            logits, cache = self.model.next_logits(states, tokens, cache, lengths)
             # How much of its text each row has; less than none within its prompt.
             said = position - prompt_lengths[rows]
-            logits[:, self._suppressed] = -torch.inf
+            left = limits[rows] - said
+            of_rows = [texts[row] for row in rows.tolist()]
+            guessed = _guess(of_rows, min(MOST_GUESSED, int(left.min()) - 1))
+            number = guessed.shape[1]
+            tokens = torch.cat([tokens, guessed.to(device)], dim=1)
+            logits, cache = self.model.next_logits(
+                states, tokens, cache, lengths, positions=number + 1
+            )
+            logits[..., self._suppressed] = -torch.inf
             first = (said == 0).nonzero().to(device)
-            logits[first, self._blank] = -torch.inf
+            logits[first, 0, self._blank] = -torch.inf
             chosen = logits.argmax(dim=-1)
             if position < table.shape[1]:
                 given = table[rows.to(device), position]
-                chosen = torch.where((said < 0).to(device), given, chosen)
+                chosen[:, 0] = torch.where((said < 0).to(device), given, chosen[:, 0])
             found = chosen.cpu()
-            speaks = (said >= 0) & (found != self.model.eos)
-            for row, token in zip(
-                rows[speaks].tolist(), found[speaks].tolist(), strict=True
+            # Up to the first that was not foreseen in all rows, and with it.
+            foreseen = (found[:, :number] == guessed).all(dim=0)
+            right = 1 + int(foreseen.cumprod(dim=0).sum())
+            found, tokens = found[:, :right], chosen[:, right - 1 : right]
+            if right <= number:
+                cache.crop(right - 1 - number)
+            for text, own, speaks in zip(
+                of_rows, found.tolist(), (said >= 0).tolist(), strict=True
             ):
-                hypotheses[row].append(token)
-            goes_on = (said < 0) | (speaks & (said + 1 < limits[rows]))
+                if speaks:
+                    text.extend([token for token in own if token != self.model.eos])
+            ended = (found[:, -1] == self.model.eos) | (left == right)
+            goes_on = (said < 0) | ~ended
             if not goes_on.all():
                 keep = goes_on.nonzero()[:, 0]
                 rows, keep = rows[keep], keep.to(device)
                 if not len(rows):
                     break
-                chosen, states = chosen[keep], states[keep]
+                tokens, states = tokens[keep], states[keep]
                 lengths = None if lengths is None else lengths[keep]
                 cache.batch_select_indices(keep)
                 if on_select is not None:
                     on_select(keep)
-            tokens = chosen[:, None]
-            position += 1
-        return hypotheses
+            position += right
+        return [text.tokens for text in texts]
+
+
+def _guess(texts: Sequence[RepeatingText], number: int) -> torch.Tensor:
+    """Guesses for all texts, shape (texts, number); (texts, 0) if one has none."""
+    guesses = [text.guess(number) for text in texts]
+    if not all(guesses):
+        guesses = [[] for _ in texts]
+    return torch.tensor(guesses, dtype=torch.long)

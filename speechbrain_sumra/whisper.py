@@ -451,6 +451,7 @@ class Whisper(SpeechBrainWhisper):
         tokens: torch.Tensor,
         cache=None,
         state_lengths: torch.Tensor | None = None,
+        positions: int | None = None,
     ):
         """Logits of the token that follows, in decoding token by token.
 
@@ -464,11 +465,13 @@ class Whisper(SpeechBrainWhisper):
             Keys and values of earlier tokens, as returned here; None at first.
         state_lengths : torch.Tensor
             As for ``forward``.
+        positions : int
+            After how many of the last tokens. Default: after the last alone.
 
         Returns
         -------
         logits : torch.Tensor
-            Shape (batch, vocabulary), float32.
+            Shape (batch, vocabulary) or (batch, positions, vocabulary), float32.
         cache : transformers.EncoderDecoderCache
             With the keys and values of ``tokens`` added.
         """
@@ -479,7 +482,9 @@ class Whisper(SpeechBrainWhisper):
                 past_key_values=cache,
                 use_cache=True,
             )
-        return self._project(output.last_hidden_state[:, -1]), output.past_key_values
+        hidden = output.last_hidden_state
+        hidden = hidden[:, -1] if positions is None else hidden[:, -positions:]
+        return self._project(hidden), output.past_key_values
 
 
 def _clip_states(samples: int) -> int:

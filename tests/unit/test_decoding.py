@@ -5,6 +5,7 @@ import torch
 from speechbrain.decoders.seq2seq import S2SWhisperGreedySearcher
 
 from speechbrain_sumra.decoding import GreedySearcher
+from speechbrain_sumra.repetition import RepeatingText
 from speechbrain_sumra.whisper import Whisper
 
 
@@ -34,15 +35,15 @@ def test_an_utterance_that_ends_leaves_the_batch(model, monkeypatch):
     sizes, next_logits = [], model.next_logits
     remaining = {}
 
-    def forced(states, tokens, cache, lengths):
-        logits, cache = next_logits(states, tokens, cache, lengths)
+    def forced(states, tokens, cache, lengths, positions):
+        logits, cache = next_logits(states, tokens, cache, lengths, positions)
         step = len(sizes)
         sizes.append(len(states))
         for row, state in enumerate(states):
             number = remaining.setdefault(float(state[0, 0]), len(remaining))
             if step > number:
                 logits[row] = -1e9
-                logits[row, model.eos] = 0.0
+                logits[row, :, model.eos] = 0.0
         return logits, cache
 
     states = states_of(model, 4)
@@ -85,3 +86,45 @@ def test_longest_hypothesis(model):
     assert all(len(h) <= 3 for h in GreedySearcher(model, 3)(states_of(model, 4)))
     limit = model.config.max_target_positions - len(model.prompt)
     assert len(GreedySearcher(model, 1000)(states_of(model, 1, 5))[0]) <= limit
+
+
+def test_guesses_change_nothing_but_the_number_of_steps(model, monkeypatch):
+    """A tiny random Whisper soon repeats itself."""
+    states, steps = states_of(model, 5, 30), []
+    next_logits = model.next_logits
+
+    def counted(*args, **kwargs):
+        steps.append(kwargs["positions"])
+        return next_logits(*args, **kwargs)
+
+    monkeypatch.setattr(model, "next_logits", counted)
+    found = GreedySearcher(model, 60)(states)
+    guessed = steps.copy()
+    steps.clear()
+    monkeypatch.setattr("speechbrain_sumra.decoding.MOST_GUESSED", 0)
+    assert GreedySearcher(model, 60)(states) == found
+    assert set(steps) == {1}
+    assert max(guessed) > 1
+    assert len(guessed) < len(steps)
+
+
+@pytest.mark.parametrize("wrong_from", [0, 1, 3])
+def test_of_a_wrong_guess_nothing_is_kept(model, monkeypatch, wrong_from):
+    states = states_of(model, 3, 30)
+    monkeypatch.setattr("speechbrain_sumra.decoding.MOST_GUESSED", 0)
+    expected = GreedySearcher(model, 40)(states)
+
+    class Wrong(RepeatingText):
+        """Guesses always, right up to some place."""
+
+        def guess(self, number):
+            if not self.tokens:
+                return []
+            said = len(self.tokens)
+            own = next(t for t in expected if t[:said] == self.tokens)
+            right = own[said : said + min(wrong_from, number)]
+            return right + [400] * (number - len(right))
+
+    monkeypatch.setattr("speechbrain_sumra.decoding.MOST_GUESSED", 6)
+    monkeypatch.setattr("speechbrain_sumra.decoding.RepeatingText", Wrong)
+    assert GreedySearcher(model, 40)(states) == expected
