@@ -32,6 +32,9 @@ from speechbrain_sumra.stop_request import stop_request
 
 logger = get_logger(__name__)
 
+# Drawing takes a tenth of a second, as long as a small validation.
+SECONDS_BETWEEN_PLOTS = 10
+
 DIVERGED = (
     "Loss is not finite in {}: training has diverged. Start again in another "
     "--output_folder with a lower --lr."
@@ -71,6 +74,7 @@ class ASR(sb.Brain):
         }
         hparams = {**hparams, **chosen}
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
+        self.drawn = -math.inf
 
     @property
     def whisper(self):
@@ -192,14 +196,20 @@ class ASR(sb.Brain):
                 train_stats={"loss": self.train_loss},
                 valid_stats=stats,
             )
-        plot = Path(self.hparams.output_folder) / "training.png"
-        run_on_main(history.plot, args=[plot])
+        run_on_main(self._plot, args=[epoch == self.hparams.number_of_validations])
         key = "WER" if self.hparams.decode else "loss"
         self.checkpointer.save_and_keep_only(
             meta={key: stats[key]},
             min_keys=[key],
             num_to_keep=self.hparams.avg_checkpoints,
         )
+
+    def _plot(self, last: bool) -> None:
+        """Draw the history, unless it was drawn a moment ago and is not all yet."""
+        if last or time.monotonic() - self.drawn > SECONDS_BETWEEN_PLOTS:
+            folder = Path(self.hparams.output_folder)
+            self.hparams.history.plot(folder / "training.png")
+            self.drawn = time.monotonic()
 
     def calibrate(self, dataset, utterances: int, seed: int, loader_kwargs) -> None:
         """Initialise adapters from data, once, if the method does that.

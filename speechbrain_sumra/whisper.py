@@ -451,9 +451,9 @@ class Whisper(SpeechBrainWhisper):
         tokens: torch.Tensor,
         cache=None,
         state_lengths: torch.Tensor | None = None,
-        positions: int | None = None,
+        positions: int = 1,
     ):
-        """Logits of the token that follows, in decoding token by token.
+        """Logits of the tokens that follow, in decoding token by token.
 
         Arguments
         ---------
@@ -466,12 +466,12 @@ class Whisper(SpeechBrainWhisper):
         state_lengths : torch.Tensor
             As for ``forward``.
         positions : int
-            After how many of the last tokens. Default: after the last alone.
+            After how many of the last tokens.
 
         Returns
         -------
         logits : torch.Tensor
-            Shape (batch, vocabulary) or (batch, positions, vocabulary), float32.
+            Shape (batch, positions, vocabulary), float32.
         cache : transformers.EncoderDecoderCache
             With the keys and values of ``tokens`` added.
         """
@@ -482,9 +482,8 @@ class Whisper(SpeechBrainWhisper):
                 past_key_values=cache,
                 use_cache=True,
             )
-        hidden = output.last_hidden_state
-        hidden = hidden[:, -1] if positions is None else hidden[:, -positions:]
-        return self._project(hidden), output.past_key_values
+        last = output.last_hidden_state[:, -positions:]
+        return self._project(last), output.past_key_values
 
 
 def _clip_states(samples: int) -> int:

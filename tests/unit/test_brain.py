@@ -9,7 +9,7 @@ from torch import nn
 
 from speechbrain_sumra import SORSA, SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
-from speechbrain_sumra.brain import ASR
+from speechbrain_sumra.brain import ASR, SECONDS_BETWEEN_PLOTS
 from speechbrain_sumra.checkpoint import Checkpointer
 from speechbrain_sumra.whisper import Whisper
 
@@ -178,3 +178,15 @@ def test_the_best_checkpoints_are_averaged(brain):
     trainer.on_evaluate_start()
     for name, value in trained_tensors(trainer.whisper).items():
         assert torch.equal(value, saved[2][name])
+
+
+def test_the_last_plot_is_drawn_and_of_the_others_few(brain, tmp_path):
+    trainer, drawn = brain(), []
+    trainer.hparams.output_folder = tmp_path
+    trainer.hparams.history = SimpleNamespace(plot=drawn.append)
+    for last in (False, False, True):
+        trainer._plot(last)
+    assert drawn == [tmp_path / "training.png"] * 2
+    trainer.drawn -= SECONDS_BETWEEN_PLOTS
+    trainer._plot(last=False)
+    assert len(drawn) == 3
