@@ -8,16 +8,15 @@ faster-whisper users have), a name on the Hugging Face hub, and, for
 import hashlib
 import importlib.util
 import json
-import os
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
+from speechbrain_sumra.cache_folder import cache_folder
 from speechbrain_sumra.conversion_cache import convert_folder, convert_once
 
 logger = get_logger(__name__)
 
-CACHE_VARIABLE = "SPEECHBRAIN_SUMRA_CACHE"
 HUB_TIMEOUT = 3.0  # seconds; twice that when the hub accepts and never answers
 
 # What the names in the shipped experiments mean on the hub, whatever comes later.
@@ -102,8 +101,7 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
 model './no/such/folder'...
     """
     source = str(source)
-    default = os.environ.get(CACHE_VARIABLE) or "~/.cache/speechbrain_sumra"
-    cache = Path(save_path or default).expanduser()
+    cache = Path(save_path or cache_folder()).expanduser()
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _local_folder(folder, folder.resolve().name, cache)

@@ -1,18 +1,16 @@
 """The command ``sumra``: transcribe, and work with adapter files."""
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-
-import transformers
+from collections.abc import Callable, Sequence
 
 from speechbrain_sumra import __version__
-from speechbrain_sumra.bank import UnknownLocaleError
-from speechbrain_sumra.cli import adapters, export, transcribe
+from speechbrain_sumra.cli.arguments import add_commands
 from speechbrain_sumra.cli.commands import UsageError, printable
 
 DESCRIPTION = """\
@@ -43,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands[name]
     # Options may stand between files, each --locale before its own.
     args = command.parse_intermixed_args(argv[1:])
+    from speechbrain_sumra.bank import UnknownLocaleError  # after --help: it is slow
+
     _set_up_messages(args.verbose)
     try:
-        status = args.run(args)
+        status = _function(args.run)(args)
         sys.stdout.flush()
         return status
     except (UsageError, UnknownLocaleError) as error:
@@ -73,13 +73,18 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     parser.add_argument("--version", action="version", version=f"sumra {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (transcribe, adapters, export):
-        module.add_commands(subparsers)
+    add_commands(subparsers)
     for command in subparsers.choices.values():
         command.add_argument(
             "--verbose", action="store_true", help="show all messages and tracebacks"
         )
     return parser, subparsers.choices
+
+
+def _function(name: str) -> Callable[[argparse.Namespace], int]:
+    """What runs a command, by its module and function."""
+    module, function = name.split(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), function)
 
 
 def _set_up_messages(verbose: bool) -> None:
@@ -90,6 +95,8 @@ def _set_up_messages(verbose: bool) -> None:
         handler.addFilter(lambda record: not record.name.startswith("speechbrain."))
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[handler])
     if not verbose:
+        import transformers
+
         warnings.simplefilter("ignore")
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()

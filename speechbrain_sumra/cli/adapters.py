@@ -7,67 +7,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from speechbrain_sumra.adapter_file import BASIS, AdapterFileError, read_metadata
-from speechbrain_sumra.cli.commands import (
-    UsageError,
-    add_command,
-    add_places,
-    places,
-    printable,
-)
+from speechbrain_sumra.cli.commands import UsageError, places, printable
 from speechbrain_sumra.inference import Transcriber
 
 COLUMNS = ("locale", "method", "rank", "language", "base model", "WER", "MB", "file")
-
-
-def add_commands(subparsers) -> None:
-    """Adds the commands of this module."""
-    parser = add_command(
-        subparsers,
-        "inspect",
-        inspect,
-        """\
-what an adapter file says of itself
-
-Prints its language, method and settings, the base model it belongs to, its test WER,
-and what its bytes are spent on.""",
-        "sumra inspect hsb.safetensors",
-    )
-    parser.add_argument("file", metavar="FILE", help="an adapter file")
-
-    parser = add_command(
-        subparsers,
-        "list",
-        list_adapters,
-        """\
-a table of the adapter files in a folder
-
-Looks through all folders in it; files that are no adapters are passed over.""",
-        "sumra list runs",
-    )
-    parser.add_argument("folder", metavar="FOLDER", help="where to look")
-
-    parser = add_command(
-        subparsers,
-        "mix",
-        mix,
-        """\
-a weighted sum of languages, as a new adapter file
-
-The adapters must have one A in common: the same base model, rank and strategy.""",
-        "sumra mix hsb=0.5 pl=0.5 --adapter adapters mixed.safetensors",
-    )
-    parser.add_argument(
-        "weights", nargs="+", metavar="LOCALE=WEIGHT", help="a language and its share"
-    )
-    parser.add_argument("out", metavar="OUT", help="the adapter file to write")
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        required=True,
-        metavar="FILE_OR_FOLDER",
-        help="an adapter file or a folder that holds some; may be given again",
-    )
-    add_places(parser)
 
 
 def inspect(args: argparse.Namespace) -> int:

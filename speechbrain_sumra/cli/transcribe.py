@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_sumra.cli.commands import UsageError, add_command, add_places, places
+from speechbrain_sumra.cli.commands import UsageError, places
 from speechbrain_sumra.files import write_text
-from speechbrain_sumra.inference import BATCH, Transcriber, Transcription
+from speechbrain_sumra.inference import Transcriber, Transcription
 from speechbrain_sumra.subtitles import to_srt, to_vtt
 
 STDIN = "-"
@@ -48,104 +48,6 @@ FORMATS = {
     "srt": ("srt", lambda result: to_srt(result.segments)),
     "vtt": ("vtt", lambda result: to_vtt(result.segments)),
 }
-
-
-def add_commands(subparsers) -> None:
-    """Adds the commands of this module."""
-    parser = add_command(
-        subparsers,
-        "transcribe",
-        transcribe,
-        """\
-speech to text, each file in its own language
-
-Transcribes files of any length: wav, mp3, flac, ogg, or - for the bytes of a file on
-stdin. Long ones are cut in pauses. A file that cannot be read is named on stderr, and
-the others are transcribed.
-
---locale is needed if there are several adapters: once for all files, or once for each,
-in their order.""",
-        """\
-sumra transcribe --adapter hsb.safetensors a.mp3 b.wav
-sumra transcribe --adapter adapters --locale hsb a.mp3 --locale eo b.mp3
-sumra transcribe --adapter adapters --locale hsb --format srt --output subtitles *.mp3
-ffmpeg -i film.mkv -f wav - | sumra transcribe --adapter hsb.safetensors -""",
-    )
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="audio, or - for stdin"
-    )
-    _add_model(parser)
-    parser.add_argument(
-        "--locale",
-        action="append",
-        metavar="LOCALE",
-        help="the language of all files, or, given again, of each",
-    )
-    parser.add_argument(
-        "--unadapted",
-        action="store_true",
-        help="use Whisper without any adapter; --whisper, or else openai/whisper-base",
-    )
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        default="text",
-        help="one line of text (default), one line of JSON, SubRip or WebVTT a file",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="FOLDER",
-        help="write a file for each input there, not to stdout",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=_positive,
-        metavar="N",
-        default=BATCH,
-        help="segments decoded at a time (default: %(default)s)",
-    )
-
-    parser = add_command(
-        subparsers,
-        "demo",
-        demo,
-        """\
-a page in the browser: choose a language, give speech, read the text
-
-Needs Gradio: pip install 'speechbrain-sumra[serve]'. Listens on this machine only,
-unless --host says otherwise.""",
-        "sumra demo --adapter adapters --port 8000",
-    )
-    _add_model(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="FILE_OR_FOLDER",
-        help="an adapter file or a folder that holds some; may be given again",
-    )
-    add_places(parser)
-    parser.add_argument(
-        "--device", help="cpu, cuda, ... (default: a GPU if there is one)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16", "fp16"),
-        default="auto",
-        help="auto (default) is bf16 where the hardware is fast in it, else fp32",
-    )
-    parser.add_argument(
-        "--max_tokens",
-        type=_positive,
-        metavar="N",
-        default=150,
-        help="longest text of a segment, in tokens (default: %(default)s)",
-    )
 
 
 def transcribe(args: argparse.Namespace) -> int:
@@ -250,13 +152,6 @@ def _device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: {_line(error)}") from error
     return name
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return number
 
 
 def _line(message) -> str:

@@ -1,5 +1,6 @@
 """The command: results on stdout, one line for what failed, the exit status."""
 
+import argparse
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from languages import Languages
 from speechbrain_sumra import export
 from speechbrain_sumra.adapter_file import read_metadata
 from speechbrain_sumra.cli import main
-from speechbrain_sumra.inference import Transcriber
+from speechbrain_sumra.cli.arguments import add_commands
+from speechbrain_sumra.inference import BATCH, Transcriber
 
 COMMANDS = ("transcribe", "demo", "inspect", "list", "mix", "merge", "export", "push")
 RATE = 16000
@@ -367,6 +369,24 @@ def test_the_demo_says_what_it_needs(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "speechbrain_sumra.demo", None)
     status, _, err = call(["demo", "--adapter", "none"], capfd)
     assert status == 1 and "speechbrain-sumra[serve]" in err
+
+
+def test_help_is_quick():
+    code = (
+        "import atexit, sys; from speechbrain_sumra.cli import main;"
+        " atexit.register(lambda: print('torch' in sys.modules)); main(['--help'])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.endswith("False\n"), "torch is slow to import"
+
+
+def test_defaults_are_those_of_the_library():
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    args = parser.parse_args(["transcribe", "a.wav"])
+    assert args.batch_size == BATCH
 
 
 def test_a_reader_that_goes_away_is_no_error(languages):

@@ -12,6 +12,7 @@ import torch
 from ctranslate2_writer import load, logits
 
 from speechbrain_sumra import pretrained
+from speechbrain_sumra.cache_folder import CACHE_VARIABLE
 from speechbrain_sumra.pretrained import (
     REVISIONS,
     CorruptModelError,
@@ -31,7 +32,7 @@ def no_hub(monkeypatch, tmp_path):
 
 
 def test_default_cache_is_a_setting(own_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))
     assert fetch_whisper(str(own_folder)) == tmp_path / "elsewhere" / "tiny-hf"
 
 
