@@ -430,7 +430,11 @@ class Whisper(SpeechBrainWhisper):
     def _project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of decoder states, float32."""
         weight = self._projection(hidden)
-        return F.linear(hidden.to(weight.dtype), weight).float()
+        if weight.dtype != torch.float32:
+            return F.linear(hidden.to(weight.dtype), weight).float()
+        # With few rows CPUs are faster where the larger matrix comes first.
+        logits = (weight @ hidden.flatten(0, -2).T).T.contiguous()
+        return logits.unflatten(0, hidden.shape[:-1])
 
     def _projection(self, hidden: torch.Tensor) -> torch.Tensor:
         """The output projection in autocast's precision, converted once if frozen."""

@@ -313,6 +313,8 @@ def run_built(
         variant=hparams["variant"],
         train_norms=hparams["train_norms"],
         seed=hparams["seed"],
+        precision=brain.precision,
+        eval_precision=brain.eval_precision,
         train_hours=hparams["train_hours"],
         train_hours_kept=report["splits"]["train"]["hours_kept"],
         left_out_after_preparation=dropped,

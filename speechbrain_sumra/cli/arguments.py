@@ -94,13 +94,7 @@ unless --host says otherwise.""",
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        default=[],
-        metavar="FILE_OR_FOLDER",
-        help="an adapter file or a folder that holds some; may be given again",
-    )
+    _add_adapters(parser, required=False)
     _add_places(parser)
     parser.add_argument(
         "--device", help="cpu, cuda, ... (default: a GPU if there is one)"
@@ -160,13 +154,7 @@ The adapters must have one A in common: the same base model, rank and strategy."
         "weights", nargs="+", metavar="LOCALE=WEIGHT", help="a language and its share"
     )
     parser.add_argument("out", metavar="OUT", help="the adapter file to write")
-    parser.add_argument(
-        "--adapter",
-        action="append",
-        required=True,
-        metavar="FILE_OR_FOLDER",
-        help="an adapter file or a folder that holds some; may be given again",
-    )
+    _add_adapters(parser, required=True)
     _add_places(parser)
 
 
@@ -271,6 +259,17 @@ def _add_command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_adapters(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        required=required,
+        metavar="FILE_OR_FOLDER",
+        help="an adapter file or a folder that holds some; may be given again",
+    )
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:

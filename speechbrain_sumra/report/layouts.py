@@ -1,7 +1,9 @@
 """The tables of WERs that a report has."""
 
-from collections.abc import Callable, Hashable
+import os
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from speechbrain_sumra.report.runs import NAMES, Group, Run
 from speechbrain_sumra.report.study import Study, unusual
@@ -54,6 +56,38 @@ def rank_text(run: Run) -> str:
     return NOTHING if run.rank is None else str(run.rank)
 
 
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """What tells paths apart: of each, the first parts that not all begin with.
+
+    Arguments
+    ---------
+    paths : iterable of str
+        Paths, such as the folders of adapters that runs start from.
+
+    Returns
+    -------
+    dict of str to str
+        A name for each, as short as it can be; of an only one, the path itself.
+
+    Example
+    -------
+    >>> short_names(["runs/near/sumra/rank-32", "runs/far/sumra/rank-32"])
+    {'runs/far/sumra/rank-32': 'far', 'runs/near/sumra/rank-32': 'near'}
+    """
+    parts = {path: PurePath(path).parts for path in sorted(set(paths))}
+    if len(parts) < 2:
+        return {path: path for path in parts}
+    shared = len(os.path.commonprefix(list(parts.values())))
+    shared = min(shared, *(len(own) - 1 for own in parts.values()))
+    for count in range(1, max(map(len, parts.values())) + 1):
+        names = {
+            path: "/".join(own[shared : shared + count]) for path, own in parts.items()
+        }
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
 def layouts(study: Study) -> list[Layout]:
     """What Tables 2 to 5 show.
 
@@ -68,6 +102,12 @@ def layouts(study: Study) -> list[Layout]:
         One for each table, also for those without runs.
     """
     baseline = method_name(study.baseline)
+    starts = [run.summary["init_from"] for run in study.runs]
+    names = short_names(start for start in starts if isinstance(start, str))
+
+    def start(run: Run) -> str:
+        told = run.setting("init_from")
+        return names.get(told, told) or NOTHING
 
     def is_baseline(run: Run, other: Run) -> bool:
         return (
@@ -98,7 +138,7 @@ def layouts(study: Study) -> list[Layout]:
             "one length, and adapters that start from other languages.",
             groups=study.strategies(),
             heading=lambda run: f"{run.model}, rank {run.rank}",
-            labels=_basis,
+            labels=lambda run: {**_basis(run), "init_from": start(run)},
             column=lambda run: run.locale,
             versus=baseline,
             is_baseline=is_baseline,
@@ -112,7 +152,7 @@ def layouts(study: Study) -> list[Layout]:
             "starting from other languages.",
             groups=study.hours(),
             heading=lambda run: f"{run.model}, {run.locale}",
-            labels=lambda run: {**_method(run), "init_from": _start(run)},
+            labels=lambda run: {**_method(run), "init_from": start(run)},
             column=lambda run: run.train_hours,
             versus=baseline,
             is_baseline=is_baseline,
@@ -151,12 +191,7 @@ def _basis(run: Run) -> dict[str, str]:
         "method": method_name(run.method),
         "strategy": run.setting("strategy") or NOTHING,
         "row_norm": str(run.setting("row_norm") or NOTHING),
-        "init_from": _start(run),
     }
-
-
-def _start(run: Run) -> str:
-    return run.setting("init_from") or NOTHING
 
 
 def _prompt(run: Run) -> dict[str, str]:

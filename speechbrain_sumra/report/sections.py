@@ -1,5 +1,6 @@
 """What a report says around its tables: data, warnings, plots, runs left over."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from speechbrain_sumra.report.layouts import method_name, rank_text
@@ -19,6 +20,7 @@ FIGURES = (
     "best_valid_wer",
     "best_valid_loss",
     "peak_memory_bytes",
+    "precision",
 )
 SORTING = f"""\
 ## How runs are sorted
@@ -70,6 +72,7 @@ def facts(study: Study) -> str:
         "Versions: "
         + "; ".join(f"{name} {', '.join(sorted(v))}" for name, v in versions.items())
         + ".",
+        _precisions(runs),
     ]
     by_data: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -237,6 +240,13 @@ def run_records(runs: list[Run], tables: list[Table]) -> list[dict]:
         }
         for run in runs
     ]
+
+
+def _precisions(runs: list[Run]) -> str:
+    """What runs were trained in: "auto" is another precision on another machine."""
+    counts = Counter(run.summary.get("precision", "not recorded") for run in runs)
+    told = ", ".join(f"{name} ({number})" for name, number in sorted(counts.items()))
+    return f"Precision of the training (number of runs): {told}."
 
 
 def _numbers(values: Iterable[int]) -> str:

@@ -60,6 +60,7 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         100 * jiwer.wer(references, hypotheses), abs=1e-3
     )
     assert len(summary["validations"]) == 6
+    assert summary["precision"] == summary["eval_precision"] == "fp32"
     assert [r["epoch"] for r in summary["validations"]][-1] == 2
     losses = [record["train_loss"] for record in summary["validations"]]
     assert losses[-1] < losses[0]

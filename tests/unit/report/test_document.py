@@ -81,6 +81,13 @@ def test_every_figure_names_the_summaries_behind_it(results, paths):
         )
 
 
+def test_precisions_are_counted(results, paths, add_run):
+    for seed, precision in enumerate(("bf16", "fp32", "fp32"), start=7):
+        add_run("sorsa", seed=seed, precision=precision)
+    text = write_report(results).read_text(encoding="utf-8")
+    assert f"bf16 (1), fp32 (2), not recorded ({len(paths)})." in text
+
+
 def test_names_cannot_break_a_table(results, paths):
     text = write_report(results).read_text(encoding="utf-8")
     assert r"init_from a\|b" in text

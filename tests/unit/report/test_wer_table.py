@@ -179,6 +179,15 @@ def test_table_3_compares_kinds_of_a(results, add_run):
     ]
 
 
+def test_starts_are_called_by_what_tells_them_apart(results, add_run):
+    add_run("lora")
+    add_run("sumra")
+    for start in ("related", "unrelated"):
+        add_run("sumra", init_from=f"runs/donors/{start}/sumra/rank-32")
+    shown = [row["init_from"] for row in rows(make(results, "table3"))]
+    assert sorted(shown) == ["related", "unrelated", "–", "–"]
+
+
 def test_table_4_compares_within_the_same_hours(results, add_run):
     for hours, errors in ((1, 8), (10, 5)):
         add_run("lora", train_hours=hours, errors=[errors] * 4, **EQUAL)
