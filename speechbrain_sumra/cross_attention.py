@@ -30,9 +30,11 @@ class CrossAttention(WhisperAttention):
     for and to what they find instead of to the frames. Adapters then cost next to
     nothing here, and gradients are computed for tokens alone.
 
-    This is done on CPUs, without a cache, for at most ``MOST_QUERIES`` tokens, if both
-    projections are linear layers or have a method ``factors`` as ``SumRA`` does, and
-    nothing is hooked to them. Elsewhere it is the parent's.
+    This is done on CPUs, for at most ``MOST_QUERIES`` tokens, if both projections are
+    linear layers or have a method ``factors`` as ``SumRA`` does, and nothing is hooked
+    to them. Elsewhere it is the parent's. In decoding, where the cache tells how many
+    tokens there are, it is done in float32 alone; keys and values are then made of the
+    texts that have become longer, and of no others.
 
     Example
     -------
@@ -82,10 +84,10 @@ class CrossAttention(WhisperAttention):
         if (
             keys is None
             or values is None
-            or past_key_values is not None
+            or (past_key_values is not None and keys.weight.dtype != torch.float32)
             or output_attentions
             or hidden_states.device.type != "cpu"
-            or hidden_states.shape[1] > MOST_QUERIES
+            or self._tokens(hidden_states, past_key_values) > MOST_QUERIES
             or (self.training and self.dropout)
         ):
             return super().forward(
@@ -100,6 +102,12 @@ class CrossAttention(WhisperAttention):
             hidden_states, key_value_states, attention_mask, keys, values
         )
         return output, None
+
+    def _tokens(self, hidden_states, cache) -> int:
+        """How many tokens the text has, those included whose keys are in the cache."""
+        if cache is None:
+            return hidden_states.shape[1]
+        return cache.get_seq_length(self.layer_idx)
 
     def _attend(self, hidden_states, frames, mask, keys, values):
         """The right side of the formula, and the output projection."""

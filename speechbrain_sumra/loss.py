@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 # Targets at a time, of Whisper's vocabulary of 51865: to multiply (26 MB in bfloat16)
-# and to compute with in float32 (3 MB, which stay near the processor).
+# and to convert to float32 and compute with (3 MB, which stay near the processor).
 CHUNK = 256
 FLOAT_CHUNK = 16
 
@@ -65,6 +65,35 @@ def projected_cross_entropy(
     return _FrozenProjection.apply(hidden, weight, targets, label_smoothing)
 
 
+def project(states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``states @ weight.T`` for a large vocabulary.
+
+    In float32 CPUs are up to three times as fast with few rows where the larger matrix
+    comes first. The result is then the transpose of what lies in memory.
+
+    Arguments
+    ---------
+    states : torch.Tensor
+        Decoder states, shape (number, width).
+    weight : torch.Tensor
+        Output projection, shape (vocabulary, width), of the same precision.
+
+    Returns
+    -------
+    torch.Tensor
+        Logits, shape (number, vocabulary).
+
+    Example
+    -------
+    >>> states, weight = torch.randn(5, 4), torch.randn(9, 4)
+    >>> torch.allclose(project(states, weight), F.linear(states, weight), atol=1e-6)
+    True
+    """
+    if weight.dtype == torch.float32 and weight.device.type == "cpu":
+        return (weight @ states.T).T
+    return F.linear(states, weight)
+
+
 class _FrozenProjection(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, label_smoothing):
@@ -75,7 +104,7 @@ class _FrozenProjection(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), CHUNK):
                 rows = slice(start, start + CHUNK)
-                logits = F.linear(hidden[rows].to(weight.dtype), weight)
+                logits = project(hidden[rows].to(weight.dtype), weight)
                 total += _sum_of_losses(
                     logits, targets[rows], label_smoothing, needs_grad
                 )
@@ -94,8 +123,9 @@ class _FrozenProjection(torch.autograd.Function):
 def _sum_of_losses(logits, targets, label_smoothing: float, needs_grad: bool):
     """Sum of the cross-entropies; its gradient, if any, takes the logits' place."""
     total = torch.zeros((), device=logits.device)
+    chunk = CHUNK if logits.dtype == torch.float32 else FLOAT_CHUNK
     for rows, target in zip(
-        logits.split(FLOAT_CHUNK), targets[:, None].split(FLOAT_CHUNK), strict=True
+        logits.split(chunk), targets[:, None].split(chunk), strict=True
     ):
         scores = rows.float()
         scores -= scores.amax(dim=1, keepdim=True)

@@ -23,7 +23,7 @@ from speechbrain_sumra.attention import ATTENTION
 from speechbrain_sumra.cross_attention import CrossAttention
 from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.language_token import ExtendedEmbedding, fix_prompt
-from speechbrain_sumra.loss import projected_cross_entropy
+from speechbrain_sumra.loss import project, projected_cross_entropy
 from speechbrain_sumra.pretrained import fetch_whisper
 
 logger = get_logger(__name__)
@@ -430,11 +430,8 @@ class Whisper(SpeechBrainWhisper):
     def _project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of decoder states, float32."""
         weight = self._projection(hidden)
-        if weight.dtype != torch.float32:
-            return F.linear(hidden.to(weight.dtype), weight).float()
-        # With few rows CPUs are faster where the larger matrix comes first.
-        logits = (weight @ hidden.flatten(0, -2).T).T.contiguous()
-        return logits.unflatten(0, hidden.shape[:-1])
+        logits = project(hidden.flatten(0, -2).to(weight.dtype), weight)
+        return logits.float().contiguous().unflatten(0, hidden.shape[:-1])
 
     def _projection(self, hidden: torch.Tensor) -> torch.Tensor:
         """The output projection in autocast's precision, converted once if frozen."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from transformers import WhisperConfig
+from transformers import DynamicCache, EncoderDecoderCache, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 from speechbrain_sumra import SumRA
@@ -100,6 +100,36 @@ def test_each_utterance_is_as_it_is_alone():
         part = slice(row, row + 1)
         alone, _ = attention(tokens[part], key_value_states=states[part, :length])
         torch.testing.assert_close(together[part], alone)
+
+
+@pytest.mark.parametrize("most", [0, 2, TOKENS])
+def test_token_by_token_is_as_at_once(monkeypatch, parent_calls, most):
+    """With a cache, whose keys and values are made when the text has become long."""
+    attention = adapted_attention().eval()
+    tokens, states, mask = inputs()
+    expected, _ = attention(tokens, key_value_states=states, attention_mask=mask)
+    monkeypatch.setattr(cross_attention_file, "MOST_QUERIES", most)
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    for position in range(TOKENS):
+        token = tokens[:, position : position + 1]
+        heads = token.view(3, HEADS, 1, WIDTH // HEADS)
+        cache.self_attention_cache.update(heads, heads, 0)
+        found, _ = attention(
+            token, key_value_states=states, past_key_values=cache, attention_mask=mask
+        )
+        torch.testing.assert_close(found, expected[:, position : position + 1])
+    assert len(parent_calls) == TOKENS - most
+
+
+def test_with_a_cache_bfloat16_is_left_to_the_parent(parent_calls):
+    attention = adapted_attention([]).to(torch.bfloat16)
+    tokens, states, _ = inputs()
+    attention(
+        tokens.bfloat16(),
+        key_value_states=states.bfloat16(),
+        past_key_values=EncoderDecoderCache(DynamicCache(), DynamicCache()),
+    )
+    assert len(parent_calls) == 1
 
 
 class Other(nn.Linear):

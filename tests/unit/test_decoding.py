@@ -88,6 +88,27 @@ def test_longest_hypothesis(model):
     assert len(GreedySearcher(model, 1000)(states_of(model, 1, 5))[0]) <= limit
 
 
+def test_texts_are_the_same_whenever_keys_and_values_are_made(model, monkeypatch):
+    """At once, when the text has become long, or never."""
+    made = []
+    key_projection = model.model.decoder.layers[0].encoder_attn.k_proj
+    forward = key_projection.forward
+
+    def counted(frames):
+        made.append(len(frames))
+        return forward(frames)
+
+    monkeypatch.setattr(key_projection, "forward", counted)
+    states, found = states_of(model, 6), {}
+    for most in (0, 12, 1000):
+        monkeypatch.setattr("speechbrain_sumra.cross_attention.MOST_QUERIES", most)
+        found[most] = GreedySearcher(model, 20)(states), made.copy()
+        made.clear()
+    texts, rows = zip(*found.values(), strict=True)
+    assert texts[0] == texts[1] == texts[2]
+    assert rows == ([6], [6], [])
+
+
 def test_guesses_change_nothing_but_the_number_of_steps(model, monkeypatch):
     """A tiny random Whisper soon repeats itself."""
     states, steps = states_of(model, 5, 30), []
