@@ -57,7 +57,7 @@ def rank_text(run: Run) -> str:
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """What tells paths apart: of each, the first parts that not all begin with.
+    """What tells each path apart from the one that is most like it.
 
     Arguments
     ---------
@@ -67,7 +67,8 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        A name for each, as short as it can be; of an only one, the path itself.
+        For each the first part, or as many as it takes for names to differ, after
+        those that it has in common with that other; of an only one, the path itself.
 
     Example
     -------
@@ -75,17 +76,26 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     {'runs/far/sumra/rank-32': 'far', 'runs/near/sumra/rank-32': 'near'}
     """
     parts = {path: PurePath(path).parts for path in sorted(set(paths))}
+    names = {path: path for path in parts}
     if len(parts) < 2:
-        return {path: path for path in parts}
-    shared = len(os.path.commonprefix(list(parts.values())))
-    shared = min(shared, *(len(own) - 1 for own in parts.values()))
-    for count in range(1, max(map(len, parts.values())) + 1):
-        names = {
-            path: "/".join(own[shared : shared + count]) for path, own in parts.items()
-        }
-        if len(set(names.values())) == len(names):
+        return names
+    own = {path: _own_parts(path, parts) for path in parts}
+    for count in range(max(map(len, own.values())), 0, -1):
+        shorter = {path: "/".join(own[path][:count]) for path in parts}
+        if len(set(shorter.values())) < len(shorter):
             break
+        names = shorter
     return names
+
+
+def _own_parts(path: str, parts: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What follows after the parts that the path nearest to it has as well."""
+    shared = (
+        len(os.path.commonprefix([parts[path], other]))
+        for name, other in parts.items()
+        if name != path
+    )
+    return parts[path][min(max(shared), len(parts[path]) - 1) :]
 
 
 def layouts(study: Study) -> list[Layout]:
