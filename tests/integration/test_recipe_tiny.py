@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from speechbrain_sumra.adapter_file import load_adapter, read_metadata
 from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.hparams import HparamsError, load_hparams
+from speechbrain_sumra.precision import choose_precision
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         100 * jiwer.wer(references, hypotheses), abs=1e-3
     )
     assert len(summary["validations"]) == 6
-    assert summary["precision"] == summary["eval_precision"] == "fp32"
+    chosen = choose_precision("auto", "cpu")
+    assert summary["precision"] == summary["eval_precision"] == chosen
     assert [r["epoch"] for r in summary["validations"]][-1] == 2
     losses = [record["train_loss"] for record in summary["validations"]]
     assert losses[-1] < losses[0]

@@ -33,7 +33,7 @@ def test_loss_and_gradient_equal_cross_entropy(
     found = projected_cross_entropy(hidden, weight, targets, label_smoothing)
     (3 * found).backward()
     # Logits are float32 in the loss, whatever they are made of.
-    torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.double(), expected.double(), rtol=1e-6, atol=0)
     torch.testing.assert_close(hidden.grad, 3 * gradient, rtol=1e-5, atol=1e-7)
 
 

@@ -1,3 +1,5 @@
+"""Paths are called by what tells them apart."""
+
 import pytest
 
 from speechbrain_sumra.report.layouts import short_names
