@@ -159,6 +159,7 @@ def test_strategies_ranks_and_precision(monkeypatch, settings, strategy, rank):
     assert summary["test_wer_before"] is None and summary["test_wer"] > 0
     kept = read_json(settings["output_folder"] / "settings.json")
     assert kept["precision"] == kept["eval_precision"] == "bf16"
+    assert summary["precision"] == summary["eval_precision"] == "bf16"
     (features,) = (settings["runs_folder"] / "features").iterdir()
     assert "_bf16_" in features.name
     # Two decoder layers of width 16 and 32: B, and the language token.
