@@ -14,11 +14,13 @@ from speechbrain_sumra.method import AdaptationMethod
 
 # Every linear layer of the decoder (10 a layer), not the tied output
 # projection; names as SpeechBrain's Whisper has them.
-DECODER_LINEARS = [
-    "model.decoder.layers.*_attn.*_proj",
-    "model.decoder.layers.*.fc[12]",
-]
-DECODER_NORMS = ["model.decoder.layers.*_layer_norm", "model.decoder.layer_norm"]
+LINEARS = ["*_attn.*_proj", "fc[12]"]
+NORM = "*_layer_norm"
+DECODER_LINEARS = [f"model.decoder.layers.*.{linear}" for linear in LINEARS]
+DECODER_NORMS = [f"model.decoder.layers.*.{NORM}", "model.decoder.layer_norm"]
+# Of which those of the last layers may be adapted, too.
+ENCODER_LINEARS = [f"model.encoder.layers.*.{linear}" for linear in LINEARS]
+ENCODER_NORMS = [f"model.encoder.layers.*.{NORM}", "model.encoder.layer_norm"]
 LANGUAGE_TOKEN = ["model.decoder.embed_tokens.new_token"]
 
 
@@ -47,10 +49,12 @@ class AdaptedWhisper(AdaptedModel):
         Train the decoder's layer norms, as the paper does. Default: True.
     target_layers : list of str
         Names of the layers to adapt, with shell-style wildcards. Default:
-        every linear layer of the decoder.
+        every linear layer of the decoder and of the encoder's last
+        ``adapted_encoder_layers``, if the Whisper has such.
     unfrozen_layers : list of str
         Further layers to train as they are, e.g. ["model.decoder"]. Without
-        adapters and without these nothing is trained, not even norms.
+        adapters these, and the encoder's last ``adapted_encoder_layers``, are all
+        that is trained; if there are none, nothing is, not even norms.
 
     Attributes
     ----------
@@ -76,10 +80,12 @@ class AdaptedWhisper(AdaptedModel):
         target_layers: list[str] | None = None,
         unfrozen_layers: list[str] | None = None,
     ):
-        target_layers = target_layers or DECODER_LINEARS
+        target_layers = target_layers or adapted_linears(model_to_adapt)
         unfrozen_layers = list(unfrozen_layers or [])
         if adapter_class is not None or unfrozen_layers:
-            norms = DECODER_NORMS if train_norms else []
+            if adapter_class is None:
+                unfrozen_layers += _adapted_encoder(model_to_adapt)
+            norms = _adapted_norms(model_to_adapt) if train_norms else []
             unfrozen_layers += norms + LANGUAGE_TOKEN
         super().__init__(
             model_to_adapt,
@@ -221,6 +227,46 @@ class AdaptedWhisper(AdaptedModel):
         if self.adapters is None:
             return None
         return self.adapters.regularizer(self.adapted_model)
+
+
+def adapted_linears(whisper: nn.Module) -> list[str]:
+    """Names of the linear layers that are adapted unless others are asked for.
+
+    Arguments
+    ---------
+    whisper : torch.nn.Module
+        A Whisper. If it has no ``adapted_encoder_layers``, none of the encoder's are.
+
+    Returns
+    -------
+    list of str
+        With shell-style wildcards.
+
+    Example
+    -------
+    >>> adapted_linears(nn.Linear(2, 2))
+    ['model.decoder.layers.*.*_attn.*_proj', 'model.decoder.layers.*.fc[12]']
+    """
+    encoder = _adapted_encoder(whisper)
+    return DECODER_LINEARS + [
+        f"{layer}.{name}" for layer in encoder for name in LINEARS
+    ]
+
+
+def _adapted_norms(whisper: nn.Module) -> list[str]:
+    """Names of the norms beside them; the encoder's last one comes after its layers."""
+    encoder = _adapted_encoder(whisper)
+    last = ENCODER_NORMS[-1:] if encoder else []
+    return DECODER_NORMS + [f"{layer}.{NORM}" for layer in encoder] + last
+
+
+def _adapted_encoder(whisper: nn.Module) -> list[str]:
+    """Names of the encoder's adapted layers."""
+    number = getattr(whisper, "adapted_encoder_layers", 0)
+    if not number:
+        return []
+    total = len(whisper.model.encoder.layers)
+    return [f"model.encoder.layers.{i}" for i in range(total - number, total)]
 
 
 def basis_description(

@@ -41,9 +41,9 @@ def describe(model: AdaptedWhisper) -> dict:
     Returns
     -------
     dict
-        Method, its settings and their names, the adapted layers, the choices of
-        language and encoder context, and the fingerprints of base model and basis
-        (None without a basis).
+        Method, its settings and their names, the adapted layers and how many of
+        the encoder's are among them, the choices of language and encoder context,
+        and the fingerprints of base model and basis (None without a basis).
     """
     method = model.adapters
     has_basis = model.basis is not None and model.basis.tensors
@@ -54,6 +54,7 @@ def describe(model: AdaptedWhisper) -> dict:
         "layers": sorted(model.replace_layers),
         "language": getattr(model, "language_setting", None),
         "encoder_context": getattr(model, "encoder_context", None),
+        "adapted_encoder_layers": getattr(model, "adapted_encoder_layers", 0),
         "base_fingerprint": model.base_fingerprint,
         "basis_fingerprint": model.basis.fingerprint if has_basis else None,
     }
@@ -227,6 +228,7 @@ def _check_metadata(path: str | Path, metadata) -> None:
     """Whether everything is there that others rely on, and of the right kind."""
     if not isinstance(metadata, dict):
         raise AdapterFileError(f"{path}: its metadata is {_short(metadata)}.")
+    metadata.setdefault("adapted_encoder_layers", 0)  # earlier files adapt none
     for name, kinds in _KINDS.items():
         value = metadata.get(name)
         if not isinstance(value, kinds) or (kinds is list and not _all_text(value)):
@@ -254,6 +256,7 @@ _KINDS = {
     "layers": list,
     "language": _OPTIONAL_TEXT,
     "encoder_context": _OPTIONAL_TEXT,
+    "adapted_encoder_layers": int,
     "base_fingerprint": str,
     "basis_fingerprint": _OPTIONAL_TEXT,
     "locale": _OPTIONAL_TEXT,
@@ -339,6 +342,7 @@ _ADVICE = {
     "build the model with the same rank and strategy.",
     "language": " Build the model with the same language setting.",
     "encoder_context": " Build the model with the same encoder_context.",
+    "adapted_encoder_layers": " Build the model with as many.",
 }
 
 

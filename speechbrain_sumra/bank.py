@@ -261,10 +261,13 @@ class Bank:
         ------
         UnknownLocaleError
             If the language is not in the bank.
+        AdapterFileError
+            If the language adapts the encoder, and its file has been damaged or
+            exchanged since it was added.
         ValueError
             If the waveform is empty, too long, or not finite.
         """
-        context = "full" if locale is None else self.metadata(locale)["encoder_context"]
+        metadata = {} if locale is None else self.metadata(locale)
         seconds = waveform.numel() / self.whisper.sampling_rate
         if waveform.ndim != 1 or not 0 < seconds <= MAX_SECONDS:
             raise ValueError(
@@ -276,7 +279,12 @@ class Bank:
                 "The audio has values that are NaN or infinite: expected finite "
                 "samples. Is the file damaged?"
             )
-        return encode_utterance(self.whisper, waveform, self.precision, context)
+        context = metadata.get("encoder_context", "full")
+        adapts_encoder = metadata.get("adapted_encoder_layers", 0) > 0
+        with self._lock:
+            slot = self._load([locale])[locale] if adapts_encoder else UNADAPTED
+            with self._slots.choosing(slot):
+                return encode_utterance(self.whisper, waveform, self.precision, context)
 
     def transcribe(
         self,
@@ -403,8 +411,8 @@ class Bank:
         if not own_down and basis != (self._shared or basis):
             raise AdapterFileError(
                 f"it does not fit this bank: its basis fingerprint is {basis[:12]}, "
-                f"the bank's is {self._shared[:12]}. Its rank, strategy or row_norm "
-                "differs: use another bank for it."
+                f"the bank's is {self._shared[:12]}. Its rank, strategy, row_norm "
+                "or adapted_encoder_layers differs: use another bank for it."
             )
         settings = {name: metadata[name] for name in metadata["settings"]}
         kind = json.dumps([metadata["method"], settings, basis, sorted(shapes.items())])

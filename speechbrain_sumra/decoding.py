@@ -70,7 +70,7 @@ class GreedySearcher:
         Arguments
         ---------
         states : torch.Tensor
-            Encoder states, shape (batch, frames, width).
+            What the model's ``encode`` gave, shape (batch, frames, width).
         lengths : torch.Tensor
             How many of the states belong to each utterance. Default: all.
         prompts : sequence of sequence of int
@@ -86,6 +86,7 @@ class GreedySearcher:
             Tokens of each utterance, without prompt and end.
         """
         device = states.device
+        states = self.model.finish_encoding(states, lengths)
         prompts = prompts or [self.model.prompt] * len(states)
         prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
         table = torch.nn.utils.rnn.pad_sequence(

@@ -169,7 +169,7 @@ class MixedLinear(nn.Module):
         if isinstance(slots, int):
             if own is not None:
                 inner = F.linear(x, self.own_down[slots])
-            output.view(-1, width).addmm_(inner.reshape(-1, rank), self.up[slots])
+            output.view(-1, width).addmm_(inner.flatten(0, -2), self.up[slots])
             return output
         if own is not None:
             inner[own] = x[own] @ self.own_down[slots[own]].transpose(1, 2)
@@ -180,7 +180,7 @@ class MixedLinear(nn.Module):
         found = F.embedding_bag(
             self.rows.table_rows(rank, tokens),
             self.up.view(-1, width),
-            per_sample_weights=inner.reshape(-1, rank),
+            per_sample_weights=inner.flatten(0, -2),
             mode="sum",
         )
         return output.add_(found.view(output.shape))

@@ -16,6 +16,7 @@ SAME = (
     "layers",
     "language",
     "encoder_context",
+    "adapted_encoder_layers",
 )
 
 

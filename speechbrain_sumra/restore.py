@@ -107,6 +107,7 @@ def load_adapted(
         metadata["language"],
         metadata.get("locale"),
         encoder_context=metadata["encoder_context"] or "full",
+        adapted_encoder_layers=metadata["adapted_encoder_layers"],
     )
     # Before anything is computed from the wrong weights.
     if base.base_fingerprint != metadata["base_fingerprint"]:

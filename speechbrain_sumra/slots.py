@@ -1,13 +1,19 @@
 """The languages in memory: which slot of the mixed layers holds which."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 
 import torch
 from speechbrain.nnet.adapters import replace_module
 
-from speechbrain_sumra.adapted import DECODER_LINEARS, DECODER_NORMS
+from speechbrain_sumra.adapted import (
+    DECODER_LINEARS,
+    DECODER_NORMS,
+    ENCODER_LINEARS,
+    ENCODER_NORMS,
+)
 from speechbrain_sumra.adapter_file import AdapterFileError
 from speechbrain_sumra.low_rank import LowRank
 from speechbrain_sumra.mixed_batch import (
@@ -31,7 +37,8 @@ class Slots:
     Arguments
     ---------
     whisper : Whisper
-        The base model. Its decoder's layers are replaced.
+        The base model. Its layers are replaced, the encoder's as well: some
+        languages may adapt these.
     max_resident : int
         Most languages in memory at a time.
     dtype : torch.dtype
@@ -53,10 +60,12 @@ class Slots:
         self._linears: dict[str, MixedLinear] = {}
         self._norms: dict[str, MixedLayerNorm] = {}
         for name, module in list(whisper.named_modules()):
-            if _matches(name, DECODER_LINEARS):
-                mixed = MixedLinear(module, self.rows, slots=1, rank=1, dtype=dtype)
+            if _matches(name, DECODER_LINEARS + ENCODER_LINEARS):
+                # Rank 0 adds nothing, and takes no time.
+                rank = 1 if _matches(name, DECODER_LINEARS) else 0
+                mixed = MixedLinear(module, self.rows, slots=1, rank=rank, dtype=dtype)
                 self._linears[name] = mixed
-            elif _matches(name, DECODER_NORMS):
+            elif _matches(name, DECODER_NORMS + ENCODER_NORMS):
                 mixed = self._norms[name] = MixedLayerNorm(module, self.rows, slots=1)
             elif name == EMBEDDING:
                 mixed = self._embedding = MixedEmbedding(module, self.rows, slots=1)
@@ -82,6 +91,16 @@ class Slots:
             own = [row for row, slot in enumerate(slots) if slot in self._own_down]
         self.rows.slots = rows
         self.rows.own_down = torch.tensor(own, device=device) if own else None
+
+    @contextmanager
+    def choosing(self, slot: int) -> Iterator[None]:
+        """Choose the slot of all rows for a while, then again what was before."""
+        before = self.rows.slots, self.rows.own_down
+        self.choose(slot)
+        try:
+            yield
+        finally:
+            self.rows.slots, self.rows.own_down = before
 
     def find(self, key: Hashable) -> int | None:
         """The slot of a language, used last from now on; None if it has none."""
@@ -202,8 +221,8 @@ class Slots:
 
     def _fit_rank(self, language: LowRank, shared_down) -> None:
         """Room for the language's rank, for A's of their own, and the shared A."""
-        rank = max((len(up) for up in language.up.values()), default=1)
         for name, layer in self._linears.items():
+            rank = len(language.up.get(name, ()))
             if rank > layer.up.shape[1]:
                 layer.raise_rank(rank)
             if language.down and layer.own_down is None:

@@ -67,13 +67,17 @@ class Whisper(SpeechBrainWhisper):
         "full": the encoder reads 30 s, as Whisper was trained: the utterance and
         silence. "clip": the utterance and ``CLIP_MARGIN`` of silence. The decoder
         attends to all of it either way.
+    adapted_encoder_layers : int
+        How many of the encoder's last layers are not frozen but adapted. ``encode``
+        leaves them to ``finish_encoding``. Default: 0.
     **kwargs
         Further arguments of the parent class.
 
     Raises
     ------
     ValueError
-        If language or encoder_context is not one of the accepted values.
+        If language, encoder_context or adapted_encoder_layers is not one of the
+        accepted values.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Whisper(SpeechBrainWhisper):
         task: str = "transcribe",
         freeze_encoder: bool = True,
         encoder_context: str = "full",
+        adapted_encoder_layers: int = 0,
         **kwargs,
     ):
         if encoder_context not in ENCODER_CONTEXTS:
@@ -101,6 +106,13 @@ class Whisper(SpeechBrainWhisper):
             freeze_encoder=freeze_encoder,
             **kwargs,
         )
+        layers = len(self.model.encoder.layers)
+        if not 0 <= adapted_encoder_layers <= layers:
+            raise ValueError(
+                f"adapted_encoder_layers is {adapted_encoder_layers}, but the encoder "
+                f"has {layers} layers: expected 0 (all are frozen) to {layers}."
+            )
+        self.adapted_encoder_layers = adapted_encoder_layers
         self.model.float()
         self.model.set_attn_implementation(ATTENTION)
         self.base_fingerprint = fingerprint_weights(self.model)
@@ -285,7 +297,11 @@ class Whisper(SpeechBrainWhisper):
         return super().pad_or_trim(array, length, axis)
 
     def encode(self, wav: torch.Tensor, context: str | None = None) -> torch.Tensor:
-        """Encoder states of a batch, without gradients if it is frozen.
+        """States of a batch after the encoder's frozen layers.
+
+        These are all but the last ``adapted_encoder_layers``; where there are such,
+        ``finish_encoding`` makes of them what the decoder reads. Without gradients if
+        the encoder is frozen.
 
         Arguments
         ---------
@@ -304,11 +320,39 @@ class Whisper(SpeechBrainWhisper):
             torch.is_grad_enabled() and not self.freeze_encoder
         ):
             if (context or self.encoder_context) == "full":
-                return self.forward_encoder(self._get_mel(wav))
-            samples = _clip_states(wav.shape[1]) * SAMPLES_PER_STATE
-            return self._encode_part(
-                self.log_mel_spectrogram(self.pad_or_trim(wav, samples))
-            )
+                mel = self._get_mel(wav)
+                if not self.adapted_encoder_layers:
+                    return self.forward_encoder(mel)
+            else:
+                samples = _clip_states(wav.shape[1]) * SAMPLES_PER_STATE
+                mel = self.log_mel_spectrogram(self.pad_or_trim(wav, samples))
+            return self._encode_part(mel)
+
+    def finish_encoding(
+        self, states: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Run the encoder's adapted layers, if there are any, on what ``encode`` gave.
+
+        Arguments
+        ---------
+        states : torch.Tensor
+            What ``encode`` returned, shape (batch, frames, width).
+        lengths : torch.Tensor
+            How many of the frames belong to each utterance, shape (batch,); the
+            others are padding. Default: all.
+
+        Returns
+        -------
+        torch.Tensor
+            The encoder's output, of the same shape.
+        """
+        number = self.adapted_encoder_layers
+        if not number:
+            return states
+        mask = _padding_mask(lengths, states.shape[1])
+        for layer in self.model.encoder.layers[-number:]:
+            states = layer(states, mask)
+        return self.model.encoder.layer_norm(states)
 
     def count_states(self, samples: int) -> int:
         """Encoder states of an utterance of so many samples.
@@ -324,24 +368,23 @@ class Whisper(SpeechBrainWhisper):
     @property
     def encoder_settings(self) -> str:
         """What encoder states depend on, beside the model and the audio."""
-        context = self.encoder_context
-        return context if context == "full" else f"{context}{CLIP_MARGIN}"
+        context, adapted = self.encoder_context, self.adapted_encoder_layers
+        settings = context if context == "full" else f"{context}{CLIP_MARGIN}"
+        return f"{settings}_without_last_{adapted}" if adapted else settings
 
     def _encode_part(self, mel: torch.Tensor) -> torch.Tensor:
-        """The encoder on less than 30 s, which its own forward refuses."""
-        encoder = self.model.encoder
+        """The encoder's frozen layers, on any length; its own forward wants 30 s."""
+        encoder, adapted = self.model.encoder, self.adapted_encoder_layers
         hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel)))).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        for layer in encoder.layers:
+        for layer in encoder.layers[: len(encoder.layers) - adapted]:
             hidden = layer(hidden, None)
-        return encoder.layer_norm(hidden)
+        return hidden if adapted else encoder.layer_norm(hidden)
 
     @contextmanager
     def _attending(self, lengths: torch.Tensor | None, total: int) -> Iterator[None]:
         """Let the decoder attend to each utterance's own states alone."""
-        if lengths is not None and not bool((lengths == total).all()):
-            frames = torch.arange(total, device=lengths.device)
-            self._states_mask = (frames < lengths[:, None])[:, None, None]
+        self._states_mask = _padding_mask(lengths, total)
         try:
             yield
         finally:
@@ -389,7 +432,7 @@ class Whisper(SpeechBrainWhisper):
         Returns
         -------
         encoder_states : torch.Tensor
-            Shape (batch, frames, width).
+            The encoder's output, shape (batch, frames, width).
         logits : torch.Tensor
             Shape (batch, tokens, vocabulary), or (number of positions,
             vocabulary), or a scalar; not with ``encoder_only``.
@@ -399,6 +442,7 @@ class Whisper(SpeechBrainWhisper):
         """
         if encoder_states is None:
             encoder_states = self.encode(wav)
+        encoder_states = self.finish_encoding(encoder_states, state_lengths)
         if self.encoder_only:
             return encoder_states
         last = encoder_states[-1] if self.output_all_hiddens else encoder_states
@@ -459,7 +503,8 @@ class Whisper(SpeechBrainWhisper):
         Arguments
         ---------
         encoder_states : torch.Tensor
-            Shape (batch, frames, width).
+            The encoder's output (after ``finish_encoding``), shape (batch, frames,
+            width).
         tokens : torch.Tensor
             What follows after the tokens in the cache, shape (batch, new tokens).
         cache : transformers.EncoderDecoderCache
@@ -485,6 +530,14 @@ class Whisper(SpeechBrainWhisper):
             )
         last = output.last_hidden_state[:, -positions:]
         return self._project(last), output.past_key_values
+
+
+def _padding_mask(lengths: torch.Tensor | None, total: int) -> torch.Tensor | None:
+    """Which of so many frames are each utterance's own; None if all are."""
+    if lengths is None or bool((lengths == total).all()):
+        return None
+    frames = torch.arange(total, device=lengths.device)
+    return (frames < lengths[:, None])[:, None, None]
 
 
 def _clip_states(samples: int) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 from run import Run, as_text, command_line, label, make_run
 from study import FROM_SPEECH, Study, learner_of, options_of, starters_of
 
-BASIS = ("strategy", "rank", "row_norm")
+BASIS = ("strategy", "rank", "row_norm", "adapted_encoder_layers")
+# What encoder states depend on, beside model and clip.
+STATES = ("encoder_context", "adapted_encoder_layers")
 PREPARATION = ("dev_hours", "test_hours", "max_duration", "max_characters")
 
 
@@ -28,8 +30,11 @@ class Graph:
         Where its runs and its results are.
     options : dict
         Settings of train.py that all runs have.
+    states : dict of str to Run
+        A run for each kind of encoder states, by its name.
     hours : dict
-        The most hours of training speech that a run asks for, by model and locale.
+        The most hours of training speech that a run asks for, by kind of encoder
+        states and locale.
     bases : dict of str to Run
         A run for each basis that is made from speech, by its name.
     """
@@ -43,10 +48,11 @@ class Graph:
         self.folder = f"{self.options['runs_folder']}/{config.get('study', name)}"
         self.results = f"{config.get('results_folder', 'results')}/{name}"
         self.runs = study.trainings
+        self.states = {states_of(run): run for run in self.runs.values()}
         self.hours = defaultdict(float)
         for run in self.runs.values():
             for locale in self._own_locales(run):
-                place = run.model, locale
+                place = states_of(run), locale
                 hours = {**self.options, **run.settings}.get(
                     "train_hours", run["train_hours"]
                 )
@@ -73,13 +79,13 @@ class Graph:
         return f"{self.folder}/manifests/{locale}_{hours:g}h/manifest_report.json"
 
     def hours_of_locale(self, locale: str) -> float:
-        """The most hours of training speech that a run of any model asks for."""
+        """The most hours of training speech that any run asks for."""
         return max(hours for (_, other), hours in self.hours.items() if other == locale)
 
-    def features(self, model: str, locale: str) -> str:
-        """The marker of a locale's encoder states."""
-        hours = self.hours[model, locale]
-        return f"{self.folder}/features/{model}/{locale}_{hours:g}h.done"
+    def features(self, states: str, locale: str) -> str:
+        """The marker of a locale's encoder states of a kind."""
+        hours = self.hours[states, locale]
+        return f"{self.folder}/features/{states}/{locale}_{hours:g}h.done"
 
     def basis(self, run: Run) -> str | None:
         """Name of the basis of a run, if it is made from speech."""
@@ -104,7 +110,7 @@ class Graph:
         """
         if Path(self.path(run)).is_file():
             return []
-        files = [self.features(run.model, loc) for loc in self._own_locales(run)]
+        files = [self.features(states_of(run), loc) for loc in self._own_locales(run)]
         if run.id in self.study.donors:
             files.append(f"{self.folder}/speech.done")
         if run.group is not None:
@@ -159,13 +165,16 @@ class Graph:
         learner = learner_of(run, self.config)
         if learner is not None:
             places["init_from"] = self.path(learner, "adapter.safetensors")
-        bare = make_run({"method": "sumra", "model": run.model, "rank": run["rank"]})
+        same = {name: run[name] for name in ("rank", "adapted_encoder_layers")}
+        bare = make_run({"method": "sumra", "model": run.model, **same})
         return command_line(bare, self.options, **places)
 
-    def encoding(self, model: str, locale: str) -> list[str]:
+    def encoding(self, states: str, locale: str) -> list[str]:
         """Arguments of compute_features.py."""
-        bare = make_run({"method": "unadapted", "model": model, "locale": locale})
-        hours = self.hours[model, locale]
+        run = self.states[states]
+        bare = {"method": "unadapted", "model": run.model, "locale": locale}
+        bare = make_run({**bare, **{name: run[name] for name in STATES}})
+        hours = self.hours[states, locale]
         return command_line(bare, self.options, train_hours=hours)
 
     def preparation(self, locale: str) -> list[str]:
@@ -189,3 +198,16 @@ class Graph:
         lists = (self.config.get("warm_starts") or {}).values()
         started = [name for entry in sum(lists, []) for name in entry.split("+")]
         return sorted({*self.speech.get("locales", []), *started})
+
+
+def states_of(run: Run) -> str:
+    """Name of the encoder states that a run reads: its model's, and what is unusual.
+
+    Example
+    -------
+    >>> run = {"method": "sumra", "model": "whisper_base", "adapted_encoder_layers": 2}
+    >>> states_of(make_run(run))
+    'whisper_base_adapted_encoder_layers-2'
+    """
+    unusual = {name: run.settings[name] for name in STATES if name in run.settings}
+    return f"{run.model}_{label(unusual)}" if unusual else run.model

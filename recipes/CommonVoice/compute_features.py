@@ -6,8 +6,9 @@
 
 train.py does this on the way. By itself it makes runs that start together wait for
 one computation instead of doing it each. Settings are those of train.py: the states
-depend on the model, --encoder_context and --precision, and not on the method. What is
-there already, is checked and kept; an interrupted computation goes on.
+depend on the model, --encoder_context, --adapted_encoder_layers and --precision, and
+not on the method. What is there already, is checked and kept; an interrupted
+computation goes on.
 """
 
 from pathlib import Path

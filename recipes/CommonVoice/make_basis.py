@@ -37,7 +37,7 @@ from tqdm import tqdm
 from train import prepare
 
 from speechbrain_sumra.adapted import (
-    DECODER_LINEARS,
+    adapted_linears,
     basis_description,
     method_from,
 )
@@ -96,7 +96,8 @@ def make_from_speech(hparams: dict) -> Path:
     whisper = whisper.to(infer_device())
     method = method_from(hparams["adapter_class"], hparams["adapter_kwargs"])
     names = [name for name, _ in whisper.named_modules()]
-    layers = sum((fnmatch.filter(names, layer) for layer in DECODER_LINEARS), [])
+    layers = [fnmatch.filter(names, linears) for linears in adapted_linears(whisper)]
+    layers = sum(layers, [])
     description = basis_description(whisper.base_fingerprint, method, layers)
 
     def make():

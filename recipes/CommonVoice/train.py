@@ -312,6 +312,7 @@ def run_built(
         avg_checkpoints=hparams["avg_checkpoints"] if scores else None,
         variant=hparams["variant"],
         train_norms=hparams["train_norms"],
+        adapted_encoder_layers=hparams["adapted_encoder_layers"],
         seed=hparams["seed"],
         precision=brain.precision,
         eval_precision=brain.eval_precision,

@@ -182,15 +182,17 @@ def _check_same(model: AdaptedWhisper, adapted: nn.Module, code: str | None) -> 
     """Compare logits; one language token's are others, its row being tied."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn(1, 50, model.config.d_model, generator=generator)
+    wav = torch.randn(1, 16000, generator=generator).to(device)
     text = torch.randint(1000, (8,), generator=generator).tolist()
     ours, theirs = model.prompt + text, model.prompt + text
     ids = language_ids(model) if code is not None else {}
     if code is not None:
         theirs[1] = ids[code]
-    expected = model(None, torch.tensor([ours], device=device), states.to(device))[1]
+    states = model.encode(wav, "full")
+    expected = model(None, torch.tensor([ours], device=device), states)[1]
     logits = adapted(
-        encoder_outputs=(states,), decoder_input_ids=torch.tensor([theirs])
+        input_features=model._get_mel(wav).cpu(),
+        decoder_input_ids=torch.tensor([theirs]),
     ).logits
     difference = (logits - expected.cpu()).abs()
     if model.language_setting == "new":

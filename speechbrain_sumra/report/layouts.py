@@ -173,8 +173,9 @@ def layouts(study: Study) -> list[Layout]:
             name="table5",
             title="Table 5: choices",
             about="The language token in the prompt (new: a trained one; none; or an "
-            "existing language's), whether the decoder's norms are trained, and how "
-            "many checkpoints, the best by validation WER, are averaged for the test.",
+            "existing language's), whether norms are trained, how many of the last "
+            "layers of the encoder are adapted beside the decoder, and how many "
+            "checkpoints, the best by validation WER, are averaged for the test.",
             groups=study.choices(),
             heading=lambda run: run.model,
             labels=_prompt,
@@ -210,6 +211,7 @@ def _prompt(run: Run) -> dict[str, str]:
         **_method(run),
         "language": run.setting("language"),
         "train_norms": norms,
+        "adapted_encoder_layers": str(run.setting("adapted_encoder_layers")),
         "avg_checkpoints": str(run.setting("avg_checkpoints")),
         "label_smoothing": f"{run.setting('label_smoothing'):g}",
     }

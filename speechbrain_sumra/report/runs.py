@@ -35,6 +35,7 @@ SETTINGS = (
     "label_smoothing",
     "language",
     "train_norms",
+    "adapted_encoder_layers",
     "train_hours",
     "number_of_epochs",
     "init_from",
@@ -42,9 +43,14 @@ SETTINGS = (
     "data_hash",
 )
 # Settings that runs of earlier versions do not name, and what theirs were.
-EARLIER = {"label_smoothing": 0.0}
-# VeRA's name for the seed. Fingerprints follow from the settings.
-NOT_SETTINGS = ("projection_prng_key", "base_fingerprint", "basis_fingerprint")
+EARLIER = {"label_smoothing": 0.0, "adapted_encoder_layers": 0}
+# VeRA's name for the seed; what follows from the settings; what the run says itself.
+NOT_SETTINGS = (
+    "projection_prng_key",
+    "base_fingerprint",
+    "basis_fingerprint",
+    "adapted_encoder_layers",
+)
 
 
 class ReportError(ValueError):

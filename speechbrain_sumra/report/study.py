@@ -14,11 +14,18 @@ DEFAULTS = {
     "row_norm": "raw",
     "init_from": None,
     "encoder_context": "clip",
+    "adapted_encoder_layers": 0,
     "label_smoothing": 0.0,
 }
 BASIS_CHOICES = {"strategy", "row_norm", "init_from"}
 BASIS_METHODS = ("sumra", "lora", "lora_fa")
-CHOICES = {"language", "train_norms", "avg_checkpoints", "label_smoothing"}
+CHOICES = {
+    "language",
+    "train_norms",
+    "adapted_encoder_layers",
+    "avg_checkpoints",
+    "label_smoothing",
+}
 # B alone is trained, so averages are exact.
 AVERAGED_METHODS = ("sumra", "lora_fa", "model_average")
 SCALED_METHODS = ("ft", "lora", "sumra", "sumra_train_a")  # as in the paper's Table 4
@@ -177,7 +184,7 @@ class Study:
         return [group for group in groups if _place(group.run) in several]
 
     def choices(self) -> list[Group]:
-        """Table 5: language tokens, norms and averages, where there are several."""
+        """Table 5: ``CHOICES``, where there are several."""
         groups = self._select(lambda run: unusual(run).keys() <= CHOICES)
         compared = {
             (group.run.method, *_place(group.run))

@@ -99,9 +99,14 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
         )
 
 
-@pytest.mark.parametrize("context", ["full", "clip"])
-def test_kept_encoder_states_change_no_loss(monkeypatch, settings, tmp_path, context):
+@pytest.mark.parametrize(
+    ("context", "adapted_layers"), [("full", 0), ("clip", 0), ("clip", 1)]
+)
+def test_kept_encoder_states_change_no_loss(
+    monkeypatch, settings, tmp_path, context, adapted_layers
+):
     settings.update(number_of_epochs=1, encoder_context=context, score_unadapted=False)
+    settings.update(adapted_encoder_layers=adapted_layers)
     courses = []
     # The second of "disk" reads what the first wrote.
     for number, mode in enumerate(("off", "disk", "disk", "ram")):

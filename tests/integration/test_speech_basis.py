@@ -45,10 +45,13 @@ def make_basis(monkeypatch, strategy, **settings):
     )
 
 
-@pytest.mark.parametrize("strategy", ["inputs", "gradients", "corda"])
+@pytest.mark.parametrize(
+    ("strategy", "adapted_layers"), [("inputs", 0), ("gradients", 1), ("corda", 0)]
+)
 def test_a_basis_from_speech_is_made_once_and_trained_on(
-    monkeypatch, settings, synthetic_corpus, tmp_path, strategy
+    monkeypatch, settings, synthetic_corpus, tmp_path, strategy, adapted_layers
 ):
+    settings["adapted_encoder_layers"] = adapted_layers
     path = make_basis(
         monkeypatch,
         strategy,
@@ -66,6 +69,7 @@ def test_a_basis_from_speech_is_made_once_and_trained_on(
     assert summary["adapter"]["basis_fingerprint"] == basis.fingerprint
     assert basis.made_from["locales"] == ["cs", "sv-SE"]
     assert basis.made_from["utterances"] == 5
+    assert len(basis.tensors) == 20 + 6 * adapted_layers
 
 
 def test_without_its_basis_the_strategy_is_refused(

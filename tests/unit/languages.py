@@ -29,7 +29,15 @@ class Languages:
             "basis_folder": folder / "basis",
         }
 
-    def model(self, draw, method=SumRA, language="new", context="full", **settings):
+    def model(
+        self,
+        draw,
+        method=SumRA,
+        language="new",
+        context="full",
+        encoder_layers=0,
+        **settings,
+    ):
         """An adapted model, its trained parameters moved at random."""
         whole = {"train_norms", "target_layers", "unfrozen_layers"} & settings.keys()
         whole = {name: settings.pop(name) for name in whole}
@@ -43,6 +51,7 @@ class Languages:
             language,
             locale="xx",
             encoder_context=context,
+            adapted_encoder_layers=encoder_layers,
         )
         model = AdaptedWhisper(
             base, method, settings, self.places["basis_folder"], **whole

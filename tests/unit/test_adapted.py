@@ -51,6 +51,40 @@ def test_trained_are_b_and_the_decoder_norms(adapted):
     assert len(names - norms) == 20
 
 
+def test_the_encoders_last_layers_may_be_adapted_too(adapted):
+    model = adapted(base={"adapted_encoder_layers": 1})
+    in_encoder = {
+        name.removeprefix("model.encoder.")
+        for name in trained_tensors(model)
+        if name.startswith("model.encoder.")
+    }
+    linears = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+    linears += ["self_attn.out_proj", "fc1", "fc2"]
+    norms = ["layers.0.self_attn_layer_norm", "layers.0.final_layer_norm", "layer_norm"]
+    assert in_encoder == {
+        *(f"layers.0.{name}.adapter_up_proj.weight" for name in linears),
+        *(f"{name}.{part}" for name in norms for part in ("weight", "bias")),
+    }
+    decoder = {n for n in trained_tensors(model) if not n.startswith("model.encoder.")}
+    assert decoder == trained_tensors(adapted()).keys()
+
+
+def test_adapters_of_the_encoder_learn_from_its_states(adapted):
+    model = adapted(base={"adapted_encoder_layers": 1})
+    states = model.encode(torch.randn(1, 16000))
+    assert not states.requires_grad
+    tokens = torch.tensor([model.prompt + [400, 500]])
+    before = model(None, tokens, states)[1]
+    before.square().sum().backward()
+    trained = trained_tensors(model)
+    assert all(parameter.grad.any() for parameter in trained.values())
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            if name.startswith("model.encoder."):
+                parameter.add_(0.1)
+    assert not torch.allclose(model(None, tokens, states)[1], before)
+
+
 def test_norms_a_and_language_token_are_choices(adapted):
     assert not any("norm" in n for n in trained_tensors(adapted(train_norms=False)))
     with_a = trained_tensors(adapted(train_down_proj=True))
@@ -113,3 +147,12 @@ def test_without_adapters(adapted):
     decoder = {f"model.decoder.{n}" for n, _ in whole.model.decoder.named_parameters()}
     assert names == decoder
     assert whole.regularizer() is None and not whole.awaits_data
+
+    new["adapted_encoder_layers"] = 1
+    more = adapted(adapter_class=None, unfrozen_layers=["model.decoder"], base=new)
+    encoder = set(trained_tensors(more)) - decoder
+    assert encoder == {
+        f"model.encoder.{name}"
+        for name, _ in more.model.encoder.named_parameters()
+        if name.startswith(("layers.", "layer_norm."))
+    }

@@ -18,6 +18,7 @@ from speechbrain_sumra.adapter_file import (
     read_adapter,
     read_metadata,
     save_adapter,
+    write_adapter,
 )
 from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.whisper import Whisper
@@ -25,13 +26,16 @@ from speechbrain_sumra.whisper import Whisper
 
 @pytest.fixture
 def adapted(tiny_whisper, tmp_path):
-    def build(source=tiny_whisper, language="none", context="full", **settings):
+    def build(
+        source=tiny_whisper, language="none", context="full", encoder=0, **settings
+    ):
         base = Whisper(
             source,
             tmp_path / "pretrained",
             language,
             locale="eo",
             encoder_context=context,
+            adapted_encoder_layers=encoder,
         )
         whole = {"train_norms", "target_layers"} & settings.keys()
         whole = {name: settings.pop(name) for name in whole}
@@ -92,6 +96,7 @@ def saved(adapted, tmp_path):
         ({"strategy": "greedy"}, "its strategy is interleave, the model's is greedy"),
         ({"language": "new"}, "its language is none, the model's is new"),
         ({"context": "clip"}, "its encoder context is full, the model's is clip"),
+        ({"encoder": 1}, "its layers is"),
         ({"train_norms": False}, "train_norms"),
         ({"target_layers": ["*.fc1"]}, "its layers is"),
     ],
@@ -131,6 +136,13 @@ def change_file(path, change):
     text = json.dumps(read_metadata(path))
     metadata = {"format": FORMAT, "adapter": text, "crc32": _checksum(text, tensors)}
     save_file(tensors, path, metadata=metadata)
+
+
+def test_files_of_before_there_were_encoder_layers_have_none(saved):
+    metadata, tensors = read_adapter(saved)
+    assert metadata.pop("adapted_encoder_layers") == 0
+    write_adapter(saved, metadata, tensors, "fp32")
+    assert read_metadata(saved)["adapted_encoder_layers"] == 0
 
 
 NORM = "model.decoder.layer_norm.weight"

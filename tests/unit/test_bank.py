@@ -290,6 +290,42 @@ def test_each_waveform_is_read_as_its_language_was_trained(bank, languages):
     assert len(bank.encode(wav, "clip")) == 250
 
 
+@pytest.mark.parametrize("method", ["sumra", "lora"])
+def test_a_language_may_adapt_the_encoder_too(bank, languages, method):
+    settings = {**METHODS[method], "encoder_layers": 1, "context": "clip"}
+    model = languages.model(1, **settings)
+    bank.add("xx", languages.save("xx", model))
+    bank.add("yy", languages.make("yy", 2, **settings))
+    torch.manual_seed(0)
+    waveforms = [torch.randn(8000 + 4000 * i) for i in range(3)]
+    unadapted = [bank.encode(wav, None) for wav in waveforms]
+    bank.use(["yy", "xx"])  # of the next batch, which encoding must not change
+    rows = bank._slots.rows.slots
+    for wav, base in zip(waveforms, unadapted, strict=True):
+        own = bank.encode(wav, "xx")
+        with torch.no_grad():
+            expected = model.finish_encoding(model.encode(wav[None]))[0]
+        assert (
+            (own - expected).abs().max() < 1e-2 < (own - base[: len(own)]).abs().max()
+        )
+        # W0 stands in one matrix with A, of which a row more may round otherwise.
+        torch.testing.assert_close(bank.encode(wav, None), base, rtol=0, atol=5e-3)
+    assert bank._slots.rows.slots is rows
+
+    states = [model.encode(wav[None])[0] for wav in waveforms]
+    lengths = torch.tensor([len(state) for state in states])
+    padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+    tokens = GreedySearcher(model, TOKENS)(padded, lengths)
+    expected = [
+        bank.whisper.tokenizer.decode(t, skip_special_tokens=True).strip()
+        for t in tokens
+    ]
+    assert bank.transcribe(waveforms, "xx") == expected
+    others = bank.transcribe(waveforms, ["yy", "xx", None])
+    assert others[1] == expected[1]
+    assert others[0] != expected[0] and others[2] != expected[2]
+
+
 def test_a_mixture_is_the_weighted_sum_of_updates(bank, languages, tmp_path):
     for seed, name in enumerate("ab"):
         bank.add(name, languages.make(name, seed))

@@ -78,12 +78,14 @@ def test_content_settings_and_base_model_are_the_key(
 
     states(clips[:1], Whisper(tiny_whisper, tmp_path, encoder_context="clip"))
     assert len(encoded) == 2
+    states(clips[:1], Whisper(tiny_whisper, tmp_path, adapted_encoder_layers=1))
+    assert len(encoded) == 3
     full.base_fingerprint = "0" * 64
     states(clips[:1], full)
-    assert len(encoded) == 3
+    assert len(encoded) == 4
     copy.write_bytes((tmp_path / "1.wav").read_bytes())
     states([str(copy)], full)
-    assert len(encoded) == 4
+    assert len(encoded) == 5
 
 
 def flip_a_byte(file):

@@ -25,6 +25,13 @@ METHODS = {
     "pissa": {"method": PeftAdapters, "init_lora_weights": "pissa"},
     "some layers": {"target_layers": ["*.fc1"], "train_norms": False},
     "full fine-tuning": {"method": None, "unfrozen_layers": ["model.decoder"]},
+    "sumra, encoder": {"encoder_layers": 1},
+    "lora, encoder": {"method": PeftAdapters, "encoder_layers": 1, "context": "clip"},
+    "fine-tuning, encoder": {
+        "method": None,
+        "unfrozen_layers": ["model.decoder"],
+        "encoder_layers": 1,
+    },
 }
 
 

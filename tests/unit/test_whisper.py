@@ -166,8 +166,10 @@ def test_new_language_needs_a_locale(whisper):
 
 @pytest.fixture
 def short(tiny_whisper, tmp_path):
-    def build(context):
-        return Whisper(tiny_whisper, tmp_path, encoder_context=context).eval()
+    def build(context, **settings):
+        return Whisper(
+            tiny_whisper, tmp_path, encoder_context=context, **settings
+        ).eval()
 
     return build
 
@@ -179,6 +181,38 @@ def test_contexts_count_their_states(short):
         model = short(context)
         assert model.encode(wav).shape[1] == model.count_states(24000) == frames
         assert model.count_states(480000) == 1500
+
+
+@pytest.mark.parametrize("context", ["full", "clip"])
+def test_what_is_left_of_the_encoder_is_finished(short, context):
+    parted = short(context, adapted_encoder_layers=1)
+    wav = torch.randn(2, 24000)
+    expected = short(context).encode(wav)
+    states = parted.encode(wav)
+    assert states.shape == expected.shape and not torch.allclose(states, expected)
+    torch.testing.assert_close(parted.finish_encoding(states), expected)
+    tokens = torch.tensor([parted.prompt] * 2)
+    torch.testing.assert_close(parted(wav, tokens)[0], expected)
+    assert parted.encoder_settings != short(context).encoder_settings
+    assert short(context).finish_encoding(states) is states
+
+
+def test_the_encoder_is_finished_for_each_utterance_alone(short):
+    model = short("clip", adapted_encoder_layers=1)
+    states = torch.randn(2, 60, model.config.d_model)
+    alone = model.finish_encoding(states[1:, :45])
+    states[1, 45:] = 9.0
+    lengths = torch.tensor([60, 45])
+    together = model.finish_encoding(states, lengths)[1:, :45]
+    torch.testing.assert_close(together, alone)
+    unmasked = model.finish_encoding(states)[1:, :45]
+    assert not torch.allclose(unmasked, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [-1, 2])
+def test_an_encoder_has_only_so_many_layers(short, number):
+    with pytest.raises(ValueError, match=f"is {number}, but the encoder has 1 layers"):
+        short("full", adapted_encoder_layers=number)
 
 
 def test_clip_is_full_where_the_clip_is_30_s(short):

@@ -49,10 +49,11 @@ def tiny_base(tiny_whisper, whisper_base, tmp_path_factory):
 def adapted(tiny_base, tmp_path):
     """Builds a model that is adapted by a method, every trained number changed."""
 
-    def build(method="SumRA", base=NEW, **settings):
+    def build(method="SumRA", base=NEW, encoder_layers=0, **settings):
         if method != "LoRA of SpeechBrain" and method not in ("SumRA", "SORSA"):
             pytest.importorskip("peft", reason="needs [baselines]")
         adapter_class, kwargs = METHODS[method]
+        base = {**base, "adapted_encoder_layers": encoder_layers}
         whisper = Whisper(tiny_base, tmp_path / "pretrained", **base)
         if adapter_class is None:
             settings["unfrozen_layers"] = ["model.decoder"]
@@ -84,14 +85,15 @@ def same_logits():
     @torch.no_grad()
     def compare(model, loaded, code, tolerance=1e-4):
         generator = torch.Generator().manual_seed(1)
-        states = torch.randn(2, 30, 16, generator=generator)
+        wav = torch.randn(2, 16000, generator=generator)
         text = torch.randint(300, 40000, (2, 9), generator=generator)
         prompt = torch.tensor([model.prompt, model.prompt])
+        states = model.encode(wav, "full")
         ours = model(None, torch.cat([prompt, text], dim=1), states)[1]
         token = model.tokenizer.convert_tokens_to_ids(f"<|{code}|>")
         prompt[:, 1] = token if code else prompt[:, 1]
         theirs = loaded(
-            encoder_outputs=(states,),
+            input_features=model._get_mel(wav),
             decoder_input_ids=torch.cat([prompt, text], dim=1),
         ).logits
         if code:  # its row is tied to the output projection there

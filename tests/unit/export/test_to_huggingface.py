@@ -25,6 +25,12 @@ def test_logits_are_the_adapted_models(method, adapted, same_logits, tmp_path):
     same_logits(model, loaded, "la")
 
 
+def test_adapters_of_the_encoder_are_merged_too(adapted, same_logits, tmp_path):
+    model = adapted(encoder_layers=1)
+    export_huggingface(model, tmp_path / "hf")
+    same_logits(model, load(tmp_path / "hf"), "la")
+
+
 def test_the_model_is_afterwards_as_before(adapted, tmp_path):
     model = adapted()
     before = {name: value.clone() for name, value in model.state_dict().items()}

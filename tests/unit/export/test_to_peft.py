@@ -42,6 +42,15 @@ def test_logits_on_the_base_are_the_adapted_models(
     same_logits(model, loaded, "la")
 
 
+def test_adapters_of_the_encoder_are_there_too(adapted, same_logits, base, tmp_path):
+    model = adapted(encoder_layers=1)
+    export_peft(model, tmp_path / "peft")
+    tensors = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    assert sum(".encoder." in name and "lora_B" in name for name in tensors) == 6
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
+    same_logits(model, loaded, "la")
+
+
 def test_the_files_hold_a_b_norms_and_one_row_and_nothing_else(adapted, base, tmp_path):
     model = adapted()
     export_peft(model, tmp_path / "peft", "cs")

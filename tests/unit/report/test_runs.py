@@ -52,7 +52,8 @@ def test_the_seed_of_veras_matrices_does_not_divide_a_group(results, add_run):
 
 
 def test_a_setting_that_is_newer_than_a_run_does_not_divide_a_group(results, add_run):
-    add_run(seed=1, label_smoothing=0.0)
+    new = {"adapted_encoder_layers": 0}
+    add_run(seed=1, label_smoothing=0.0, adapter=new, **new)
     path = results / add_run(seed=2)
     summary = json.loads(path.read_text())
     del summary["label_smoothing"]
@@ -73,6 +74,7 @@ def test_a_setting_that_is_newer_than_a_run_does_not_divide_a_group(results, add
         {"label_smoothing": 0.1},
         {"language": "none"},
         {"train_norms": False},
+        {"adapted_encoder_layers": 2},
         {"init_from": {"a.safetensors": 1.0}},
         {"adapter": {"row_norm": "unit"}},
         {"data_hash": "e" * 64},
