@@ -1,7 +1,7 @@
 """Encoder states of utterances, computed once and read many times.
 
-The encoder is frozen, so an utterance has the same states in every epoch,
-validation and test, and with every method, rank and seed.
+The encoder, or all but its last layers, is frozen, so an utterance has the same states
+after that in every epoch, validation and test, and with every method, rank and seed.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ class EncoderStates:
     Every utterance is encoded by itself and rounded to float16 whether or not
     it is kept, so what the decoder sees depends neither on the batch nor on
     the cache.  On disk there is one memory-mapped file an utterance, named by
-    the base model, the encoder's settings and the content of the audio file.
+    the base model, the encoder's settings (also of how many layers the states are) and
+    the content of the audio file.
     It appears whole or not at all, so any number of processes can read and
     write, and a killed run leaves a usable cache.
 
