@@ -46,15 +46,16 @@ class AdaptedWhisper(AdaptedModel):
     basis_folder : str or Path
         Where bases are stored, for all runs and languages.
     train_norms : bool
-        Train the decoder's layer norms, as the paper does. Default: True.
+        Train the layer norms of the decoder, as the paper does, and of adapted
+        encoder layers. Default: True.
     target_layers : list of str
         Names of the layers to adapt, with shell-style wildcards. Default:
         every linear layer of the decoder and of the encoder's last
         ``adapted_encoder_layers``, if the Whisper has such.
     unfrozen_layers : list of str
         Further layers to train as they are, e.g. ["model.decoder"]. Without
-        adapters these, and the encoder's last ``adapted_encoder_layers``, are all
-        that is trained; if there are none, nothing is, not even norms.
+        adapters these are trained, and with them the encoder's last
+        ``adapted_encoder_layers``; without these as well nothing is, not even norms.
 
     Attributes
     ----------
