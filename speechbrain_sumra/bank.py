@@ -20,6 +20,7 @@ from speechbrain_sumra.basis import Basis, stored_basis
 from speechbrain_sumra.data import MAX_SECONDS
 from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.features import encode_utterance
+from speechbrain_sumra.fingerprint import fingerprint_rows
 from speechbrain_sumra.low_rank import NEW_TOKEN, LowRank, has_own_down, low_rank
 from speechbrain_sumra.mixing import mix_languages
 from speechbrain_sumra.precision import (
@@ -111,7 +112,7 @@ class Bank:
         self._languages: dict[str, _Language] = {}
         self._bases: dict[str, Basis] = {}
         self._known_kinds: set[str] = set()  # shapes that fit, checked once
-        self._shared: str | None = None  # fingerprint of the A that rows share
+        self._shared: dict[str, str] = {}  # fingerprint of each A that rows share
         self._lock = threading.RLock()
 
     def _load_base(self) -> Whisper:
@@ -407,24 +408,29 @@ class Bank:
                 f"the bank's is {self.whisper.base_fingerprint[:12]}. Make a bank of "
                 f"the base model it was trained on ({metadata.get('base_model')})."
             )
-        own_down, basis = has_own_down(metadata), metadata["basis_fingerprint"]
-        if not own_down and basis != (self._shared or basis):
-            raise AdapterFileError(
-                f"it does not fit this bank: its basis fingerprint is {basis[:12]}, "
-                f"the bank's is {self._shared[:12]}. Its rank, strategy, row_norm "
-                "or adapted_encoder_layers differs: use another bank for it."
-            )
+        own_down = has_own_down(metadata)
         settings = {name: metadata[name] for name in metadata["settings"]}
-        kind = json.dumps([metadata["method"], settings, basis, sorted(shapes.items())])
-        if kind not in self._known_kinds:
-            empty = {
-                name: torch.empty(shape, device="meta")
-                for name, shape in shapes.items()
-            }
-            self._slots.check(low_rank(metadata, empty, self._basis(metadata).tensors))
-            self._known_kinds.add(kind)
+        basis, tensors = metadata["basis_fingerprint"], sorted(shapes.items())
+        kind = json.dumps([metadata["method"], settings, basis, tensors])
+        if kind in self._known_kinds:
+            return
+        found = self._basis(metadata).tensors
         if not own_down:
-            self._shared = basis
+            shared = {name: fingerprint_rows({"A": a}) for name, a in found.items()}
+            for name in sorted(shared.keys() & self._shared.keys()):
+                if shared[name] != self._shared[name]:
+                    raise AdapterFileError(
+                        f"it does not fit this bank: its {name} is another one. Its "
+                        "rank, strategy or row_norm differs from that of the bank's "
+                        "languages: use another bank for it."
+                    )
+        empty = {
+            name: torch.empty(shape, device="meta") for name, shape in shapes.items()
+        }
+        self._slots.check(low_rank(metadata, empty, found))
+        self._known_kinds.add(kind)
+        if not own_down:
+            self._shared.update(shared)
 
     def _basis(self, metadata: dict) -> Basis:
         """The basis that a file names: stored, or computed from the base model."""

@@ -211,7 +211,7 @@ class Vera(PeftAdapters):
 def test_another_base_or_basis_is_refused(bank, languages, tmp_path):
     path = languages.make("a", 1)
     bank.add("a", path)
-    with pytest.raises(AdapterFileError, match="basis fingerprint.*another bank"):
+    with pytest.raises(AdapterFileError, match="down_proj is another.*another bank"):
         bank.add("b", languages.make("b", 1, strategy="block"))
     metadata, tensors = read_adapter(path)
     write_adapter(path, {**metadata, "base_fingerprint": "0" * 64}, tensors, "fp32")
@@ -324,6 +324,27 @@ def test_a_language_may_adapt_the_encoder_too(bank, languages, method):
     others = bank.transcribe(waveforms, ["yy", "xx", None])
     assert others[1] == expected[1]
     assert others[0] != expected[0] and others[2] != expected[2]
+
+
+def test_languages_share_the_decoder_whether_or_not_they_adapt_the_encoder(languages):
+    files = {
+        name: languages.make(name, layers, encoder_layers=layers, context="clip")
+        for layers, name in enumerate(["decoder", "encoder"])
+    }
+    torch.manual_seed(0)
+    waveforms = [torch.randn(8000 + 4000 * i) for i in range(2)]
+    expected = []
+    for (name, file), waveform in zip(files.items(), waveforms, strict=True):
+        bank = make_bank(languages)
+        bank.add(name, file)
+        expected += bank.transcribe([waveform], name)
+    bank = make_bank(languages)
+    for name, file in files.items():
+        bank.add(name, file)
+    assert bank.transcribe(waveforms, list(files)) == expected
+    assert len(set(expected)) == 2
+    with pytest.raises(AdapterFileError, match="down_proj is another.*another bank"):
+        bank.add("b", languages.make("b", 1, encoder_layers=1, strategy="block"))
 
 
 def test_a_mixture_is_the_weighted_sum_of_updates(bank, languages, tmp_path):
