@@ -102,6 +102,7 @@ def make_bank(whisper: str, work: Path, files: list[Path], precision: str, **set
         precision=precision,
         device=DEVICE,
         max_tokens=TOKENS,
+        stop_repetition=False,
         **settings,
     )
     _never_end(bank._searcher)

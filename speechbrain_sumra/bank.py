@@ -79,6 +79,8 @@ class Bank:
         Where to compute.
     max_tokens : int
         Longest hypothesis.
+    stop_repetition : bool
+        End a hypothesis that says a phrase over and over, and keep the phrase once.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class Bank:
         precision: str = "fp32",
         device: str = "cpu",
         max_tokens: int = 150,
+        stop_repetition: bool = True,
     ):
         self.source = str(whisper)
         self.pretrained_folder = str(pretrained_folder)
@@ -108,7 +111,7 @@ class Bank:
         if dtype != torch.float32:
             keep_frozen_linears_in(self.whisper.model, dtype)
         self._slots = Slots(self.whisper, max_resident, dtype)
-        self._searcher = GreedySearcher(self.whisper, max_tokens)
+        self._searcher = GreedySearcher(self.whisper, max_tokens, stop_repetition)
         self._languages: dict[str, _Language] = {}
         self._bases: dict[str, Basis] = {}
         self._known_kinds: set[str] = set()  # shapes that fit, checked once

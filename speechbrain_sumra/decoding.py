@@ -28,6 +28,9 @@ class GreedySearcher:
         A Whisper of this package, adapted or not.
     max_tokens : int
         Longest hypothesis, in tokens.
+    stop_repetition : bool
+        End a hypothesis that says a phrase over and over, and keep the phrase once
+        (``endless_phrase``). Default: False, as SpeechBrain's searcher goes on.
 
     Example
     -------
@@ -37,11 +40,14 @@ class GreedySearcher:
     ValueError: max_tokens must be at least 1, got 0.
     """
 
-    def __init__(self, model: Whisper, max_tokens: int = 150):
+    def __init__(
+        self, model: Whisper, max_tokens: int = 150, stop_repetition: bool = False
+    ):
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}.")
         self.model = model
         self.max_tokens = max_tokens
+        self.stop_repetition = stop_repetition
 
     @cached_property
     def _suppressed(self) -> list[int]:
@@ -96,7 +102,7 @@ class GreedySearcher:
         limits = limits.clamp(max=self.max_tokens)
         position = int(prompt_lengths.min())
         tokens, cache = table[:, :position], None
-        texts = [RepeatingText() for _ in prompts]
+        texts = [RepeatingText(self.stop_repetition) for _ in prompts]
         rows = torch.arange(len(prompts))
         while len(rows):
             # How much of its text each row has; less than none within its prompt.
@@ -128,7 +134,8 @@ class GreedySearcher:
             ):
                 if speaks:
                     text.extend([token for token in own if token != self.model.eos])
-            ended = (found[:, -1] == self.model.eos) | (left == right)
+            stuck = torch.tensor([text.stuck for text in of_rows])
+            ended = (found[:, -1] == self.model.eos) | (left == right) | stuck
             goes_on = (said < 0) | ~ended
             if not goes_on.all():
                 keep = goes_on.nonzero()[:, 0]

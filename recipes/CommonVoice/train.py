@@ -308,6 +308,7 @@ def run_built(
         lora_plus_ratio=hparams["lora_plus_ratio"],
         label_smoothing=hparams["label_smoothing"],
         number_of_epochs=hparams["number_of_epochs"],
+        stop_repetition=hparams["stop_repetition"],
         init_from=hparams["init_from"],
         avg_checkpoints=hparams["avg_checkpoints"] if scores else None,
         variant=hparams["variant"],

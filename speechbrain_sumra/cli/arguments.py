@@ -112,6 +112,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default=150,
         help="longest text of a segment, in tokens (default: %(default)s)",
     )
+    parser.add_argument(
+        "--keep_repetition",
+        action="store_true",
+        help="do not end a text that says a phrase over and over",
+    )
 
 
 def _add_files(subparsers) -> None:

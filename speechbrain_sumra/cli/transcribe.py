@@ -104,6 +104,7 @@ def load_transcriber(args: argparse.Namespace) -> Transcriber:
         device=_device(args.device),
         precision=args.precision,
         max_tokens=args.max_tokens,
+        stop_repetition=not args.keep_repetition,
         **places(args),
     )
 

@@ -9,6 +9,7 @@ from speechbrain_sumra.report.learning_rates import learning_rate_table
 from speechbrain_sumra.report.plots import Plot, plots
 from speechbrain_sumra.report.sections import (
     SORTING,
+    endless_texts,
     facts,
     other_runs,
     plots_section,
@@ -69,6 +70,7 @@ def write_report(
         *(f"**Warning:** {warning}" for warning in found),
         *(table.markdown() for table in tables),
         plots_section(drawn),
+        endless_texts(study),
         other_runs(study, tables),
         SORTING,
     ]

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from statistics import mean
 
 from speechbrain_sumra.report.layouts import method_name, rank_text
 from speechbrain_sumra.report.plots import Plot
 from speechbrain_sumra.report.runs import Run
 from speechbrain_sumra.report.study import DEFAULTS, Study, describe, unusual
-from speechbrain_sumra.report.table import Table, grid
+from speechbrain_sumra.report.table import NOTHING, Table, grid
 
 FIGURES = (
     "trained_parameters",
@@ -200,6 +201,51 @@ def other_runs(study: Study, tables: list[Table]) -> str:
     return f"## Other runs\n\n{text}"
 
 
+def endless_texts(study: Study) -> str:
+    """What texts that repeat themselves for ever are worth, where it is a point.
+
+    Arguments
+    ---------
+    study : Study
+        The runs.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    rows = []
+    for group in study.groups:
+        run, capped = group.run, [run.capped_wer for run in group.runs]
+        worth = mean(group.wers) - mean(capped)
+        if run.is_adapted and worth >= 1:
+            rows.append(
+                [
+                    run.model,
+                    run.locale,
+                    f"{run.train_hours:g}",
+                    method_name(run.method),
+                    rank_text(run),
+                    f"{run.lr:g}",
+                    describe(unusual(run)) or NOTHING,
+                    ", ".join(f"{wer:.2f}" for wer in group.wers),
+                    ", ".join(f"{wer:.2f}" for wer in capped),
+                    f"{worth:.2f}",
+                ]
+            )
+    rows.sort(key=lambda row: -float(row[-1]))
+    columns = ["model", "locale", "train_hours", "method", "rank", "lr", "unusual"]
+    columns += ["WER of each seed", "capped", "difference of means"]
+    text = grid(columns, rows) if rows else "No group of runs loses a point by them."
+    about = (
+        "A text that says a phrase up to the limit of tokens adds many times its words "
+        "to the errors. Capped is the WER if no utterance has more errors than words "
+        "(runs.csv has it of every run). Where both are a point or more apart, much of "
+        "what the WER says is of one or two utterances:"
+    )
+    return f"## Texts that do not end\n\n{about}\n\n{text}"
+
+
 def run_records(runs: list[Run], tables: list[Table]) -> list[dict]:
     """A row for each run, with the tables that it stands in.
 
@@ -235,6 +281,7 @@ def run_records(runs: list[Run], tables: list[Table]) -> list[dict]:
             "number_of_epochs": run.summary["number_of_epochs"],
             "data_hash": run.summary["data_hash"],
             "test_utterances": len(run.summary["test_words"] or ()),
+            "capped_wer": run.capped_wer and round(run.capped_wer, 6),
             **{name: run.summary.get(name) for name in FIGURES},
             "seconds": round(sum(run.summary.get("seconds", {}).values()), 2),
         }

@@ -16,6 +16,7 @@ DEFAULTS = {
     "encoder_context": "clip",
     "adapted_encoder_layers": 0,
     "label_smoothing": 0.0,
+    "stop_repetition": False,
 }
 BASIS_CHOICES = {"strategy", "row_norm", "init_from"}
 BASIS_METHODS = ("sumra", "lora", "lora_fa")

@@ -149,3 +149,17 @@ def test_of_a_wrong_guess_nothing_is_kept(model, monkeypatch, wrong_from):
     monkeypatch.setattr("speechbrain_sumra.decoding.MOST_GUESSED", 6)
     monkeypatch.setattr("speechbrain_sumra.decoding.RepeatingText", Wrong)
     assert GreedySearcher(model, 40)(states) == expected
+
+
+def test_a_text_that_repeats_itself_may_be_ended(model):
+    """A tiny random Whisper repeats itself; the others of the batch go on."""
+    states = states_of(model, 6, 30)
+    endless = GreedySearcher(model, 60)(states)
+    searcher = GreedySearcher(model, 60, stop_repetition=True)
+    found = searcher(states)
+    for text, whole in zip(found, endless, strict=True):
+        ended = RepeatingText(stop=True)
+        ended.extend(whole)
+        assert text == ended.tokens
+    assert found != endless
+    assert found == [searcher(state[None])[0] for state in states]

@@ -88,6 +88,19 @@ def test_precisions_are_counted(results, paths, add_run):
     assert f"bf16 (1), fp32 (2), not recorded ({len(paths)})." in text
 
 
+def test_texts_that_do_not_end_are_told(results, paths, add_run):
+    ended = write_report(results).read_text(encoding="utf-8")
+    assert "No group of runs loses a point" in ended
+    add_run("dora", errors=[1, 0, 0, 40])
+    add_run("unadapted", locale="ia", errors=[40, 0, 0, 0])  # knows no better
+    report = write_report(results)
+    text = report.read_text(encoding="utf-8").split("## Texts that do not end")[1]
+    (line,) = (line for line in text.split("## ")[0].splitlines() if "hsb" in line)
+    assert "| DoRA |" in line and "| 256.25 | 31.25 | 225.00 |" in line
+    wers = [row["capped_wer"] for row in read(report.parent, "runs.csv")]
+    assert "31.25" in wers and "" in wers  # sweeps test nothing
+
+
 def test_names_cannot_break_a_table(results, paths):
     text = write_report(results).read_text(encoding="utf-8")
     assert r"init_from a\|b" in text
