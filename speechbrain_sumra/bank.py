@@ -418,22 +418,21 @@ class Bank:
         if kind in self._known_kinds:
             return
         found = self._basis(metadata).tensors
-        if not own_down:
-            shared = {name: fingerprint_rows({"A": a}) for name, a in found.items()}
-            for name in sorted(shared.keys() & self._shared.keys()):
-                if shared[name] != self._shared[name]:
-                    raise AdapterFileError(
-                        f"it does not fit this bank: its {name} is another one. Its "
-                        "rank, strategy or row_norm differs from that of the bank's "
-                        "languages: use another bank for it."
-                    )
+        shared = {} if own_down else found
+        shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
+        for name, fingerprint in shared.items():
+            if self._shared.get(name, fingerprint) != fingerprint:
+                raise AdapterFileError(
+                    f"it does not fit this bank: its {name} is another one. Its "
+                    "rank, strategy or row_norm differs from that of the bank's "
+                    "languages: use another bank for it."
+                )
         empty = {
             name: torch.empty(shape, device="meta") for name, shape in shapes.items()
         }
         self._slots.check(low_rank(metadata, empty, found))
         self._known_kinds.add(kind)
-        if not own_down:
-            self._shared.update(shared)
+        self._shared.update(shared)
 
     def _basis(self, metadata: dict) -> Basis:
         """The basis that a file names: stored, or computed from the base model."""

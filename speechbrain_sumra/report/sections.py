@@ -23,6 +23,7 @@ FIGURES = (
     "peak_memory_bytes",
     "precision",
 )
+KIND = ("model", "locale", "method", "rank", "lr", "unusual")
 SORTING = f"""\
 ## How runs are sorted
 
@@ -181,22 +182,10 @@ def other_runs(study: Study, tables: list[Table]) -> str:
     rows = []
     for run in study.runs:
         if run.path not in shown:
-            differs = describe({**unusual(run), **study.unusual_length(run)})
+            usual = "nothing: others of its cell have more seeds or less loss"
             wer = run.summary["test_wer"]
-            rows.append(
-                [
-                    run.path,
-                    run.model,
-                    run.locale,
-                    method_name(run.method),
-                    rank_text(run),
-                    f"{run.lr:g}",
-                    differs
-                    or "nothing: others of its cell have more seeds or less loss",
-                    f"{wer:.2f}",
-                ]
-            )
-    columns = ["run", "model", "locale", "method", "rank", "lr", "unusual", "WER"]
+            rows.append([run.path, *_kind(study, run, usual), f"{wer:.2f}"])
+    columns = ["run", *KIND, "WER"]
     text = grid(columns, rows) if rows else "None: every run stands in a table."
     return f"## Other runs\n\n{text}"
 
@@ -219,23 +208,10 @@ def endless_texts(study: Study) -> str:
         run, capped = group.run, [run.capped_wer for run in group.runs]
         worth = mean(group.wers) - mean(capped)
         if run.is_adapted and worth >= 1:
-            rows.append(
-                [
-                    run.model,
-                    run.locale,
-                    f"{run.train_hours:g}",
-                    method_name(run.method),
-                    rank_text(run),
-                    f"{run.lr:g}",
-                    describe(unusual(run)) or NOTHING,
-                    ", ".join(f"{wer:.2f}" for wer in group.wers),
-                    ", ".join(f"{wer:.2f}" for wer in capped),
-                    f"{worth:.2f}",
-                ]
-            )
+            wers = (", ".join(f"{wer:.2f}" for wer in w) for w in (group.wers, capped))
+            rows.append([*_kind(study, run, NOTHING), *wers, f"{worth:.2f}"])
     rows.sort(key=lambda row: -float(row[-1]))
-    columns = ["model", "locale", "train_hours", "method", "rank", "lr", "unusual"]
-    columns += ["WER of each seed", "capped", "difference of means"]
+    columns = [*KIND, "WER of each seed", "capped", "difference of means"]
     text = grid(columns, rows) if rows else "No group of runs loses a point by them."
     about = (
         "A text that says a phrase up to the limit of tokens adds many times its words "
@@ -286,6 +262,18 @@ def run_records(runs: list[Run], tables: list[Table]) -> list[dict]:
             "seconds": round(sum(run.summary.get("seconds", {}).values()), 2),
         }
         for run in runs
+    ]
+
+
+def _kind(study: Study, run: Run, usual: str) -> list[str]:
+    """Cells for the columns ``KIND``; the last is ``usual`` if nothing is unusual."""
+    return [
+        run.model,
+        run.locale,
+        method_name(run.method),
+        rank_text(run),
+        f"{run.lr:g}",
+        describe({**unusual(run), **study.unusual_length(run)}) or usual,
     ]
 
 
