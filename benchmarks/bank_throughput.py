@@ -10,7 +10,6 @@ from tqdm import tqdm
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechbrain_sumra.bank import Bank
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.features import encode_utterance
 from speechbrain_sumra.precision import (
     choose_precision,
@@ -18,6 +17,7 @@ from speechbrain_sumra.precision import (
     precision_dtype,
 )
 from speechbrain_sumra.restore import load_adapted
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 TOKENS = 40
 MIXTURES = (1, 2, 4, 8, 16)

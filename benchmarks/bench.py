@@ -33,7 +33,7 @@ from report import draw, table
 from step import measure_steps
 
 from speechbrain_sumra.pretrained import fetch_whisper
-from speechbrain_sumra.summary import versions
+from speechbrain_sumra.training.summary import versions
 
 STOCK = ("speechbrain", "transformers")
 SHORT = {

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from speechbrain_sumra.data import read_audio
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.features import EncoderStates
 from speechbrain_sumra.precision import choose_precision, precision_dtype
 from speechbrain_sumra.whisper import Whisper
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 LANGUAGE = "polish"
 MAX_TOKENS = 60

@@ -172,7 +172,7 @@ def extract(
 
     from speechbrain_sumra.data import EpochPartSampler, load_datasets
     from speechbrain_sumra.features import EncoderStates
-    from speechbrain_sumra.hparams import load_hparams
+    from speechbrain_sumra.training.hparams import load_hparams
     from speechbrain_sumra.whisper import Whisper
 
     experiment = ROOT / "hparams" / "sumra_whisper_base.yaml"

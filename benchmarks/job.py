@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from speechbrain_sumra.history import History
-from speechbrain_sumra.summary import peak_memory_bytes, versions
+from speechbrain_sumra.training.history import History
+from speechbrain_sumra.training.summary import peak_memory_bytes, versions
 
 
 @dataclass

@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import DECODER_NORMS, AdaptedWhisper, trained_tensors
-from speechbrain_sumra.memory import limit_kernel_cache
 from speechbrain_sumra.precision import (
     choose_precision,
     keep_frozen_linears_in,
     precision_dtype,
 )
+from speechbrain_sumra.training.memory import limit_kernel_cache
 from speechbrain_sumra.whisper import Whisper
 
 BATCH, FRAMES, TOKENS = 4, 550, 32  # clips of 7 s and their margin

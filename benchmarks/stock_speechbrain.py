@@ -35,7 +35,7 @@ from speechbrain.utils.metric_stats import ErrorRateStats
 from speechbrain.utils.train_logger import FileTrainLogger
 
 from speechbrain_sumra.data import EpochPartSampler
-from speechbrain_sumra.history import History
+from speechbrain_sumra.training.history import History
 
 LINEARS = ["model.decoder.layers.*_attn.*_proj", "model.decoder.layers.*.fc[12]"]
 ENCODER_STATES = 1500  # of 30 s, to which all audio is padded

@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from speechbrain_sumra.data import IGNORED, read_audio
-from speechbrain_sumra.history import History
+from speechbrain_sumra.training.history import History
 
 LINEARS = r".*decoder\.layers.*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
 

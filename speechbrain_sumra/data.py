@@ -13,8 +13,8 @@ from speechbrain.utils.data_pipeline import provides, takes
 from speechbrain.utils.logger import get_logger
 from torch.utils.data import Sampler
 
-from speechbrain_sumra.audio_file import open_audio
-from speechbrain_sumra.resampling import resampler
+from speechbrain_sumra.audio.audio_file import open_audio
+from speechbrain_sumra.audio.resampling import resampler
 from speechbrain_sumra.whisper import Whisper
 
 logger = get_logger(__name__)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
 from speechbrain_sumra.adapter_folder import find_adapters
-from speechbrain_sumra.audio_file import AudioError, Source, source_name
+from speechbrain_sumra.audio.audio_file import AudioError, Source, source_name
+from speechbrain_sumra.audio.long_audio import AudioSegment, read_segments
 from speechbrain_sumra.bank import Bank, UnknownLocaleError
-from speechbrain_sumra.long_audio import AudioSegment, read_segments
 
 BATCH = 16
 # So many batches are read ahead and sorted by length: less padding.

@@ -83,7 +83,7 @@ def experiment_of(method: str, model: str) -> Mapping:
     # Both take seconds, which commands that need no experiment should not.
     import ruamel.yaml
 
-    from speechbrain_sumra.hparams import read_experiment
+    from speechbrain_sumra.training.hparams import read_experiment
 
     path = HPARAMS / f"{method}_{model}.yaml"
     if not path.is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
-from speechbrain_sumra.audio_file import AudioError, EmptyAudioError, open_audio
+from speechbrain_sumra.audio.audio_file import AudioError, EmptyAudioError, open_audio
 from speechbrain_sumra.files import replacing
 
 logger = get_logger(__name__)

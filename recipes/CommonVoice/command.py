@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import speechbrain as sb
 
-from speechbrain_sumra.failures import advice
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.pretrained import ModelNotFoundError
-from speechbrain_sumra.stop_request import STOPPED, stop_request
+from speechbrain_sumra.training.failures import advice
+from speechbrain_sumra.training.stop_request import STOPPED, stop_request
 
 INTERRUPTED = 130  # as shells have it for Ctrl+C
 

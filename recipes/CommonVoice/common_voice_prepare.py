@@ -24,7 +24,7 @@ from common_voice_folder import SPLITS, CommonVoiceError, find_locale_folder
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.files import replacing
-from speechbrain_sumra.folder_lock import FolderInUseError, holding
+from speechbrain_sumra.files.folder_lock import FolderInUseError, holding
 
 logger = get_logger(__name__)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from train import prepare
 
 from speechbrain_sumra.data import load_datasets
-from speechbrain_sumra.hparams import load_hparams, merge_overrides
+from speechbrain_sumra.training.hparams import load_hparams, merge_overrides
 
 SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours"),

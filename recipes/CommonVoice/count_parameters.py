@@ -19,7 +19,7 @@ from torch import nn
 from transformers import WhisperConfig, WhisperModel
 
 from speechbrain_sumra.adapted import AdaptedWhisper, count_parameters
-from speechbrain_sumra.hparams import load_hparams
+from speechbrain_sumra.training.hparams import load_hparams
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 # Width, decoder layers, attention heads, feed-forward width

@@ -45,13 +45,13 @@ from speechbrain_sumra.adapter_file import read_adapter, write_adapter
 from speechbrain_sumra.basis import stored_basis
 from speechbrain_sumra.data import IGNORED, load_datasets
 from speechbrain_sumra.features import EncoderStates
-from speechbrain_sumra.hparams import load_hparams, merge_overrides
 from speechbrain_sumra.speech_basis import (
     LEARNED,
     make_speech_basis,
     share_down_projections,
     start_file,
 )
+from speechbrain_sumra.training.hparams import load_hparams, merge_overrides
 from speechbrain_sumra.whisper import Whisper
 
 SETTINGS = (

@@ -44,17 +44,21 @@ from speechbrain.utils.logger import get_logger
 
 from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.adapter_file import save_adapter
-from speechbrain_sumra.averaging import load_average
-from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import EpochPartSampler, load_datasets
 from speechbrain_sumra.files import write_text
-from speechbrain_sumra.folder_lock import holding
-from speechbrain_sumra.hparams import keep_settings, load_hparams, merge_overrides
-from speechbrain_sumra.memory import limit_kernel_cache
+from speechbrain_sumra.files.folder_lock import holding
 from speechbrain_sumra.precision import choose_precision
 from speechbrain_sumra.speech_basis import LEARNED, start_file
-from speechbrain_sumra.summary import versions, write_summary
-from speechbrain_sumra.warm_start import warm_start
+from speechbrain_sumra.training.averaging import load_average
+from speechbrain_sumra.training.brain import ASR
+from speechbrain_sumra.training.hparams import (
+    keep_settings,
+    load_hparams,
+    merge_overrides,
+)
+from speechbrain_sumra.training.memory import limit_kernel_cache
+from speechbrain_sumra.training.summary import versions, write_summary
+from speechbrain_sumra.training.warm_start import warm_start
 
 logger = get_logger(__name__)
 

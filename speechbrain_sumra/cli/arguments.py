@@ -6,7 +6,7 @@ named by module and function, and imported when it is run.
 
 import argparse
 
-from speechbrain_sumra.cache_folder import cache_folder
+from speechbrain_sumra.files.cache_folder import cache_folder
 
 
 def add_commands(subparsers) -> None:

@@ -13,9 +13,9 @@ from transformers import GenerationConfig
 
 from speechbrain_sumra.adapter_file import read_adapter
 from speechbrain_sumra.basis import Basis
-from speechbrain_sumra.checkpoint import Checkpointer
 from speechbrain_sumra.features import _read
-from speechbrain_sumra.history import History
+from speechbrain_sumra.training.checkpoint import Checkpointer
+from speechbrain_sumra.training.history import History
 
 ADAPTER = "adapter.safetensors"
 

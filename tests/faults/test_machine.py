@@ -14,8 +14,8 @@ from recipe import read_json
 from test_kill import assert_same_adapter
 from test_two_runs import wait_for
 
-from speechbrain_sumra import failures
-from speechbrain_sumra.stop_request import STOPPED
+from speechbrain_sumra.training import failures
+from speechbrain_sumra.training.stop_request import STOPPED
 
 
 def last_line(path):

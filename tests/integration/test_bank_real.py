@@ -6,8 +6,8 @@ from languages import Languages
 
 from speechbrain_sumra.bank import Bank
 from speechbrain_sumra.data import read_audio
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.peft_adapters import PeftAdapters
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 pytestmark = pytest.mark.real
 SETTINGS = {

@@ -13,9 +13,9 @@ from train import train_and_score
 
 from speechbrain_sumra.adapted import trained_tensors
 from speechbrain_sumra.adapter_file import load_adapter, save_adapter
-from speechbrain_sumra.brain import ASR
 from speechbrain_sumra.data import load_datasets
-from speechbrain_sumra.hparams import load_hparams, merge_overrides
+from speechbrain_sumra.training.brain import ASR
+from speechbrain_sumra.training.hparams import load_hparams, merge_overrides
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "hparams").glob("*_whisper_*.yaml"))
 LORA = {"lora_A.default.weight", "lora_B.default.weight"}

@@ -18,9 +18,9 @@ from recipe import (
 from safetensors.torch import load_file
 
 from speechbrain_sumra.adapter_file import load_adapter, read_metadata
-from speechbrain_sumra.brain import ASR
-from speechbrain_sumra.hparams import HparamsError, load_hparams
 from speechbrain_sumra.precision import choose_precision
+from speechbrain_sumra.training.brain import ASR
+from speechbrain_sumra.training.hparams import HparamsError, load_hparams
 
 
 @pytest.fixture

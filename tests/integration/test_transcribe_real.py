@@ -10,12 +10,12 @@ import soundfile
 import torch
 from languages import Languages
 
+from speechbrain_sumra.audio.long_audio import MAX_SECONDS, read_segments
 from speechbrain_sumra.data import read_audio
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.features import EncoderStates
 from speechbrain_sumra.inference import Transcriber
-from speechbrain_sumra.long_audio import MAX_SECONDS, read_segments
 from speechbrain_sumra.restore import load_adapted
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 pytestmark = pytest.mark.real
 

@@ -10,8 +10,7 @@ import torchaudio
 from speechbrain.dataio.audio_io import load as load_audio
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from speechbrain_sumra import pretrained
-from speechbrain_sumra.pretrained import fetch_whisper
+from speechbrain_sumra.pretrained import fetch, fetch_whisper
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="ctranslate2 is missing")
 
@@ -24,7 +23,7 @@ def base(tmp_path_factory):
     """(Hugging Face folder made by us, CTranslate2 folder put together)."""
     import huggingface_hub
 
-    missing = [name for name in pretrained.OFFLINE_PACKAGES if not find_spec(name)]
+    missing = [name for name in fetch.OFFLINE_PACKAGES if not find_spec(name)]
     if missing:
         pytest.skip(f"packages missing: {', '.join(missing)}")
     cache = tmp_path_factory.mktemp("whisper-base")
@@ -34,7 +33,7 @@ def base(tmp_path_factory):
         folder = fetch_whisper("openai/whisper-base", cache)
     original = cache / "ct2"
     original.mkdir()
-    data = pretrained._offline_folders()
+    data = fetch._offline_folders()
     with open(original / "model.bin", "wb") as file:
         for number, part in enumerate(data, start=1):
             file.write((part / f"model.bin.part{number}").read_bytes())

@@ -14,13 +14,13 @@ from transformers import (
 from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.data import read_audio
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.export import (
     export_ctranslate2,
     export_huggingface,
     export_peft,
 )
 from speechbrain_sumra.whisper import Whisper
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 pytestmark = pytest.mark.real
 CODE = "la"

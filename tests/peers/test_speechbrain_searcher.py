@@ -5,8 +5,8 @@ import torch
 from speechbrain.decoders.seq2seq import S2SWhisperGreedySearcher
 
 from speechbrain_sumra.data import read_audio
-from speechbrain_sumra.decoding import GreedySearcher
 from speechbrain_sumra.whisper import Whisper
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 pytestmark = pytest.mark.real
 MAX_TOKENS = 40

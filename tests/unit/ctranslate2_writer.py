@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from speechbrain_sumra.ctranslate2_format import TYPE_NAMES
+from speechbrain_sumra.pretrained.ctranslate2_format import TYPE_NAMES
 
 MULTILINGUAL, ENGLISH_ONLY = 51865, 51864
 SPECIAL = [

@@ -11,7 +11,7 @@ from transformers import WhisperModel
 
 from speechbrain_sumra import inference
 from speechbrain_sumra.adapter_file import AdapterFileError
-from speechbrain_sumra.audio_file import AudioError
+from speechbrain_sumra.audio.audio_file import AudioError
 from speechbrain_sumra.bank import UnknownLocaleError
 from speechbrain_sumra.data import read_audio
 from speechbrain_sumra.inference import Segment, Transcriber, Transcription

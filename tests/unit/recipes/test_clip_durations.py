@@ -9,7 +9,7 @@ import soundfile
 from common_voice_prepare import CommonVoiceError, prepare_common_voice
 from corpus import ids_of, make_locale, report_of, rows_of, write_clip, write_tsv
 
-from speechbrain_sumra.audio_file import AudioError
+from speechbrain_sumra.audio.audio_file import AudioError
 
 
 class TestDrops:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_sumra.hparams import load_hparams
 from speechbrain_sumra.report.runs import ReportError, group_runs
 from speechbrain_sumra.report.study import Study, best_of, unusual
 from speechbrain_sumra.report.summaries import find_runs
+from speechbrain_sumra.training.hparams import load_hparams
 
 HPARAMS = Path(__file__).resolve().parents[3] / "hparams"
 TABLES = ("methods", "strategies", "hours", "choices")

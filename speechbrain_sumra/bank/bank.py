@@ -1,0 +1,517 @@
+"""Many languages in one model: add, remove, switch, and mix in one batch."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speechbrain_sumra.adapted import basis_description
+from speechbrain_sumra.adapter_file import (
+    AdapterFileError,
+    read_adapter,
+    read_shapes,
+    write_adapter,
+)
+from speechbrain_sumra.bank.low_rank import NEW_TOKEN, LowRank, has_own_down, low_rank
+from speechbrain_sumra.bank.mixing import mix_languages
+from speechbrain_sumra.bank.slots import UNADAPTED, Slots
+from speechbrain_sumra.basis import Basis, stored_basis
+from speechbrain_sumra.data import MAX_SECONDS
+from speechbrain_sumra.features import encode_utterance
+from speechbrain_sumra.fingerprint import fingerprint_rows
+from speechbrain_sumra.precision import (
+    choose_precision,
+    keep_frozen_linears_in,
+    precision_dtype,
+)
+from speechbrain_sumra.restore import method_of
+from speechbrain_sumra.whisper import Whisper
+from speechbrain_sumra.whisper.decoding import GreedySearcher
+
+BATCH = 16
+
+
+class UnknownLocaleError(ValueError):
+    """A language that is not in the bank."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Language:
+    """An entry of a bank: a file, or tensors in memory."""
+
+    metadata: dict
+    path: Path | None = None
+    tensors: dict[str, torch.Tensor] | None = None
+
+    def read(self) -> tuple[dict, dict[str, torch.Tensor]]:
+        if self.path is None:
+            return self.metadata, self.tensors
+        return read_adapter(self.path)
+
+
+class Bank:
+    """One frozen Whisper, one basis, and any number of languages.
+
+    A language is an adapter file.  Files stay on disk until they are used; the
+    ``max_resident`` last used stay in memory.  Every row of a batch may have its
+    own language: SumRA's ``x A^T`` is one product for all rows, and each takes its
+    own B, norms and language token.  LoRA's files, each with an A of its own, work
+    beside them, slower.
+
+    ``add`` and ``remove`` may be called while another thread decodes.
+
+    Arguments
+    ---------
+    whisper : str
+        The base model: a hub name, a Hugging Face folder or a CTranslate2 folder.
+    pretrained_folder, basis_folder : str or Path
+        Where base models and bases are kept. A basis that is missing is computed.
+    max_resident : int
+        Most languages in memory at a time, at least as many as a batch mixes.
+    precision : str
+        "fp32" (default): a row has exactly the tokens that it would have alone.
+        "bf16", "fp16" or "auto" is faster, and rounding may depend on the batch.
+    device : str
+        Where to compute.
+    max_tokens : int
+        Longest hypothesis.
+    stop_repetition : bool
+        End a hypothesis that says a phrase over and over, and keep the phrase once.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the base model cannot be found.
+    ValueError
+        If a setting is unusable.
+    """
+
+    def __init__(
+        self,
+        whisper: str = "openai/whisper-base",
+        pretrained_folder: str | Path = "runs/pretrained",
+        basis_folder: str | Path = "runs/basis",
+        max_resident: int = 64,
+        precision: str = "fp32",
+        device: str = "cpu",
+        max_tokens: int = 150,
+        stop_repetition: bool = True,
+    ):
+        self.source = str(whisper)
+        self.pretrained_folder = str(pretrained_folder)
+        self.basis_folder = Path(basis_folder)
+        self.device = torch.device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.whisper = self._load_base().to(self.device)
+        dtype = precision_dtype(self.precision)
+        if dtype != torch.float32:
+            keep_frozen_linears_in(self.whisper.model, dtype)
+        self._slots = Slots(self.whisper, max_resident, dtype)
+        self._searcher = GreedySearcher(self.whisper, max_tokens, stop_repetition)
+        self._languages: dict[str, _Language] = {}
+        self._bases: dict[str, Basis] = {}
+        self._known_kinds: set[str] = set()  # shapes that fit, checked once
+        self._shared: dict[str, str] = {}  # fingerprint of each A that rows share
+        self._lock = threading.RLock()
+
+    def _load_base(self) -> Whisper:
+        whisper = Whisper(self.source, self.pretrained_folder, "none")
+        return whisper.eval().requires_grad_(False)
+
+    @property
+    def locales(self) -> list[str]:
+        """The languages that can be used, in order of their names."""
+        return sorted(self._languages)
+
+    @property
+    def resident(self) -> list[str]:
+        """Those in memory, the last used last."""
+        names = {language: name for name, language in self._languages.items()}
+        return [names[language] for language in self._slots if language in names]
+
+    def metadata(self, locale: str) -> dict:
+        """What a language's file says of itself.
+
+        Raises
+        ------
+        UnknownLocaleError
+            If it is not in the bank.
+        """
+        return self._language(locale).metadata
+
+    def add(self, locale: str, file: str | Path) -> None:
+        """Add a language, or put another file in the place of one.
+
+        Only the file's header is read now.
+
+        Arguments
+        ---------
+        locale : str
+            Its name in this bank.
+        file : str or Path
+            An adapter file.
+
+        Raises
+        ------
+        AdapterFileError
+            If the file is damaged, belongs to another base model or basis, or its
+            method cannot be used beside others; the message says which.
+        """
+        metadata, shapes = read_shapes(file)
+        with _naming(file):
+            self._check(metadata, shapes)
+        self._languages[locale] = _Language(metadata, Path(file))
+
+    def remove(self, locale: str) -> None:
+        """Take a language out of the bank; its file stays.
+
+        Raises
+        ------
+        UnknownLocaleError
+            If it is not in the bank.
+        """
+        self._language(locale)
+        del self._languages[locale]
+
+    def use(self, locales: str | None | Sequence[str | None]) -> None:
+        """Choose the language of all rows, or that of each row of the next batch.
+
+        Arguments
+        ---------
+        locales : str or None, or sequence of str or None
+            One for all batches from now on, or one for each row; None is
+            Whisper without an adapter.
+
+        Raises
+        ------
+        UnknownLocaleError
+            If one is not in the bank; the message lists those that are.
+        AdapterFileError
+            If its file has been damaged or exchanged since it was added.
+        ValueError
+            If they are more than ``max_resident``.
+        """
+        with self._lock:
+            if locales is None or isinstance(locales, str):
+                self._slots.choose(self._load([locales])[locales])
+            else:
+                slots = self._load(locales)
+                self._slots.choose([slots[locale] for locale in locales])
+
+    def prompt(self, locale: str | None) -> list[int]:
+        """Tokens that a hypothesis in this language starts with."""
+        choice = "none" if locale is None else self.metadata(locale)["language"]
+        if choice == "none":
+            return self.whisper.prompt_with(None)
+        if choice == "new":
+            return self.whisper.prompt_with(self._slots.new_id)
+        return self.whisper.prompt_with(self.whisper.language_token(choice))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        states: torch.Tensor,
+        lengths: torch.Tensor,
+        locales: Sequence[str | None],
+    ) -> list[list[int]]:
+        """Greedy decoding of a batch in which each row has its own language.
+
+        Arguments
+        ---------
+        states : torch.Tensor
+            Encoder states, shape (batch, frames, width).
+        lengths : torch.Tensor
+            How many of the states belong to each row, shape (batch,).
+        locales : sequence of str or None
+            The language of each row.
+
+        Returns
+        -------
+        list of list of int
+            Tokens of each row: those that it would get alone.
+
+        Raises
+        ------
+        UnknownLocaleError, AdapterFileError, ValueError
+            As for ``use``.
+        """
+        dtype = precision_dtype(self.precision)
+        low = dtype != torch.float32
+        with self._lock, torch.autocast(self.device.type, dtype, enabled=low):
+            prompts = [self.prompt(locale) for locale in locales]
+            self.use(locales[0] if len(set(locales)) == 1 else locales)
+            return self._searcher(states, lengths, prompts, self._slots.rows.select)
+
+    def encode(self, waveform: torch.Tensor, locale: str | None) -> torch.Tensor:
+        """Encoder states of an utterance, as its language was trained on them.
+
+        Arguments
+        ---------
+        waveform : torch.Tensor
+            Mono audio at 16 kHz, at most 30 s, shape (samples,).
+        locale : str or None
+            Its language.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (frames, width), float16.
+
+        Raises
+        ------
+        UnknownLocaleError
+            If the language is not in the bank.
+        AdapterFileError
+            If the language adapts the encoder, and its file has been damaged or
+            exchanged since it was added.
+        ValueError
+            If the waveform is empty, too long, or not finite.
+        """
+        metadata = {} if locale is None else self.metadata(locale)
+        seconds = waveform.numel() / self.whisper.sampling_rate
+        if waveform.ndim != 1 or not 0 < seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"Expected mono audio of at most {MAX_SECONDS:.0f} s, got shape "
+                f"{tuple(waveform.shape)} ({seconds:.1f} s). Split longer audio."
+            )
+        if not torch.isfinite(waveform).all():
+            raise ValueError(
+                "The audio has values that are NaN or infinite: expected finite "
+                "samples. Is the file damaged?"
+            )
+        context = metadata.get("encoder_context", "full")
+        adapts_encoder = metadata.get("adapted_encoder_layers", 0) > 0
+        with self._lock:
+            slot = self._load([locale])[locale] if adapts_encoder else UNADAPTED
+            with self._slots.choosing(slot):
+                return encode_utterance(self.whisper, waveform, self.precision, context)
+
+    def transcribe(
+        self,
+        waveforms: Sequence[torch.Tensor],
+        locales: str | None | Sequence[str | None],
+    ) -> list[str | Exception]:
+        """Texts of some utterances, each in its own language.
+
+        Arguments
+        ---------
+        waveforms : sequence of torch.Tensor
+            Mono audio at 16 kHz, at most 30 s each, shapes (samples,).
+        locales : str or None, or sequence of these
+            One language for all, or one for each; None is Whisper without an
+            adapter.
+
+        Returns
+        -------
+        list of (str or Exception)
+            In the order given. What could not be transcribed has its exception in
+            its place; the others are not touched by it.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many languages as waveforms.
+        """
+        if locales is None or isinstance(locales, str):
+            locales = [locales] * len(waveforms)
+        if len(locales) != len(waveforms):
+            raise ValueError(
+                f"Expected a language for each of {len(waveforms)} waveforms, got "
+                f"{len(locales)}."
+            )
+        results: list = [None] * len(waveforms)
+        states = {}
+        for i, (waveform, locale) in enumerate(zip(waveforms, locales, strict=True)):
+            try:
+                states[i] = self.encode(waveform, locale)
+            except ValueError as error:
+                results[i] = error
+        by_length = sorted(states, key=lambda i: len(states[i]))
+        size = min(BATCH, self._slots.max_resident)
+        for first in range(0, len(by_length), size):
+            rows = by_length[first : first + size]
+            texts = self._texts([states[i] for i in rows], [locales[i] for i in rows])
+            for i, text in zip(rows, texts, strict=True):
+                results[i] = text
+        return results
+
+    def _texts(self, states, locales):
+        """Decoded, as text; row by row if one of the languages fails."""
+        lengths = torch.tensor([len(state) for state in states], device=self.device)
+        padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float()
+        try:
+            hypotheses = self.decode(padded, lengths, locales)
+        except ValueError as error:
+            if len(states) == 1:
+                return [error]
+            rows = zip(states, locales, strict=True)
+            return [self._texts([state], [locale])[0] for state, locale in rows]
+        tokenizer = self.whisper.tokenizer
+        texts = tokenizer.batch_decode(hypotheses, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def mix(self, weights: dict[str, float], path: str | Path | None = None) -> str:
+        """A language that is a weighted sum of others, added to the bank.
+
+        See ``mix_languages`` for the formula.
+
+        Arguments
+        ---------
+        weights : dict of str to float
+            Weight of each language, e.g. {"hsb": 0.5, "pl": 0.5}.
+        path : str or Path
+            Write it to this adapter file, too.
+
+        Returns
+        -------
+        str
+            Its name in the bank, e.g. "0.5*hsb+0.5*pl".
+
+        Raises
+        ------
+        UnknownLocaleError
+            If a language is not in the bank.
+        AdapterFileError
+            If the languages do not share an A, or their settings differ.
+        """
+        sources = {name: self._language(name).read() for name in weights}
+        metadata, tensors = mix_languages(sources, weights, self._unadapted)
+        if path is not None:
+            write_adapter(path, metadata, tensors, "fp32")
+        self._languages[metadata["locale"]] = _Language(metadata, tensors=tensors)
+        return metadata["locale"]
+
+    def _unadapted(self, name: str) -> torch.Tensor:
+        """The base model's value of a norm or the language token."""
+        if name == NEW_TOKEN:
+            table = self.whisper.model.decoder.embed_tokens.weight
+            known = table[list(self.whisper.language_tokens)]
+            return known.mean(dim=0, keepdim=True).cpu()
+        return self._slots.unadapted_norm(name).cpu()
+
+    def _language(self, locale: str) -> _Language:
+        try:
+            return self._languages[locale]
+        except KeyError:
+            known = ", ".join(self.locales) or "none yet"
+            raise UnknownLocaleError(
+                f"Unknown locale {locale!r}; this bank has: {known}."
+            ) from None
+
+    def _check(self, metadata: dict, shapes: dict) -> None:
+        """Whether a file fits base model and basis."""
+        base = metadata.get("base_fingerprint")
+        if base != self.whisper.base_fingerprint:
+            raise AdapterFileError(
+                f"it does not fit this bank: its base fingerprint is {str(base)[:12]}, "
+                f"the bank's is {self.whisper.base_fingerprint[:12]}. Make a bank of "
+                f"the base model it was trained on ({metadata.get('base_model')})."
+            )
+        own_down = has_own_down(metadata)
+        settings = {name: metadata[name] for name in metadata["settings"]}
+        basis, tensors = metadata["basis_fingerprint"], sorted(shapes.items())
+        kind = json.dumps([metadata["method"], settings, basis, tensors])
+        if kind in self._known_kinds:
+            return
+        found = self._basis(metadata).tensors
+        shared = {} if own_down else found
+        shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
+        for name, fingerprint in shared.items():
+            if self._shared.get(name, fingerprint) != fingerprint:
+                raise AdapterFileError(
+                    f"it does not fit this bank: its {name} is another one. Its "
+                    "rank, strategy or row_norm differs from that of the bank's "
+                    "languages: use another bank for it."
+                )
+        empty = {
+            name: torch.empty(shape, device="meta") for name, shape in shapes.items()
+        }
+        self._slots.check(low_rank(metadata, empty, found))
+        self._known_kinds.add(kind)
+        self._shared.update(shared)
+
+    def _basis(self, metadata: dict) -> Basis:
+        """The basis that a file names: stored, or computed from the base model."""
+        fingerprint = metadata["basis_fingerprint"]
+        if fingerprint is None:
+            return Basis({}, {})
+        with self._lock:
+            if fingerprint not in self._bases:
+                method, layers = method_of(metadata), metadata["layers"]
+                description = basis_description(
+                    self.whisper.base_fingerprint, method, layers
+                )
+
+                def make():
+                    # The bank's own layers may be rounded.
+                    return method.make_basis(self._load_base(), layers, description)
+
+                basis, _ = stored_basis(self.basis_folder, description, make)
+                if basis.fingerprint != fingerprint:
+                    raise AdapterFileError(
+                        f"its basis fingerprint is {fingerprint[:12]}, that of the "
+                        f"basis in {self.basis_folder} is {basis.fingerprint[:12]}. "
+                        "Use the basis file stored beside the adapter."
+                    )
+                self._bases[fingerprint] = basis
+            return self._bases[fingerprint]
+
+    def _load(self, locales: Sequence[str | None]) -> dict[str | None, int]:
+        """A slot for each of these languages, read from disk if need be."""
+        wanted = {name: self._language(name) for name in locales if name is not None}
+        if len(wanted) > self._slots.max_resident:
+            raise ValueError(
+                f"{len(wanted)} languages in one batch, but at most "
+                f"{self._slots.max_resident} may be in memory: raise max_resident."
+            )
+        slots: dict[str | None, int] = {None: UNADAPTED}
+        for name, language in wanted.items():
+            slot = self._slots.find(language)
+            if slot is None:
+                with _naming(language.path or name):
+                    loaded, shared_down = self._read(language)
+                    slot = self._slots.put(
+                        language, loaded, shared_down, pinned=wanted.values()
+                    )
+            slots[name] = slot
+        return slots
+
+    def _read(self, language: _Language) -> tuple[LowRank, dict[str, torch.Tensor]]:
+        metadata, tensors = language.read()
+        if metadata != language.metadata:
+            raise AdapterFileError(
+                "it is another file than when it was added: add it again."
+            )
+        for name, value in tensors.items():
+            if not value.is_floating_point() or not torch.isfinite(value).all():
+                raise AdapterFileError(
+                    f"{name} has values that are not finite numbers; the file is "
+                    "damaged or its training diverged."
+                )
+        basis = self._basis(metadata).tensors
+        loaded = low_rank(metadata, tensors, basis)
+        if loaded.down:
+            return loaded, {}
+        return loaded, {
+            name.removesuffix(".down_proj"): value for name, value in basis.items()
+        }
+
+
+@contextmanager
+def _naming(source: str | Path) -> Iterator[None]:
+    """Errors about a file name it."""
+    try:
+        yield
+    except AdapterFileError as error:
+        if str(error).startswith(str(source)):
+            raise
+        raise AdapterFileError(f"{source}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise AdapterFileError(
+            f"{source} has wrong or missing metadata: {error!r}. Was it written by "
+            "another version?"
+        ) from error

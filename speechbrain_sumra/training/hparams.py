@@ -1,0 +1,256 @@
+"""HyperPyYAML experiments that share a file, and runs that keep their settings.
+
+An experiment file holds what is its own; ``include`` names the files with the
+rest.  HyperPyYAML's ``!include:`` nests the included file under
+a key, out of reach of ``--name value`` on the command line, so it is merged
+here, before HyperPyYAML sees it.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+
+import ruamel.yaml
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml.core import recursive_update
+from ruamel.yaml.constructor import DuplicateKeyError
+
+from speechbrain_sumra.files import write_text
+
+
+class HparamsError(ValueError):
+    """A setting that does not exist, or that contradicts an earlier run."""
+
+
+def read_experiment(path: str | Path) -> str:
+    """The text of an experiment file with its included files merged in.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file. If it has a key ``include``, that file or list of
+        files (relative to this one) is read first, in the same way; the keys
+        of later files and of this one replace or complete earlier ones.
+
+    Returns
+    -------
+    str
+        HyperPyYAML without ``include``.
+
+    Raises
+    ------
+    HparamsError
+        If one of the files does not exist.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "shared.yaml").write_text("rank: 32\\nlr: 0.1\\n")
+    >>> _ = (folder / "small.yaml").write_text("include: shared.yaml\\nlr: 0.2\\n")
+    >>> print(read_experiment(folder / "small.yaml").strip())
+    rank: 32
+    lr: 0.2
+    """
+    yaml = ruamel.yaml.YAML()
+    stream = StringIO()
+    yaml.dump(_read_merged(Path(path), yaml), stream)
+    return stream.getvalue()
+
+
+def _read_merged(path: Path, yaml: ruamel.yaml.YAML):
+    if not path.is_file():
+        raise HparamsError(
+            f"No experiment file {path}. The shipped ones are in hparams/."
+        )
+    with open(path, encoding="utf-8") as file:
+        experiment = yaml.load(file)
+    if "include" not in experiment:
+        return experiment
+    included = experiment.pop("include")
+    included = [included] if isinstance(included, str) else included
+    merged, *others = [_read_merged(path.parent / name, yaml) for name in included]
+    for other in [*others, experiment]:
+        recursive_update(merged, other)
+    return merged
+
+
+def load_hparams(
+    path: str | Path, overrides: str = "", only: Iterable[str] | None = None
+) -> dict:
+    """Build everything that an experiment file describes, or some of it.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file, possibly with ``include``.
+    overrides : str
+        YAML with other values for top-level keys, as
+        ``speechbrain.parse_arguments`` makes it of the command line.
+    only : iterable of str
+        Build these alone, and what they refer to.
+
+    Returns
+    -------
+    dict
+        The settings and objects by name.
+
+    Raises
+    ------
+    HparamsError
+        If an override names nothing in the file, or a file is missing.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "small.yaml"
+    >>> _ = path.write_text("rank: 32\\nalpha: !ref <rank>\\n")
+    >>> load_hparams(path, "rank: 2")
+    {'rank': 2, 'alpha': 2}
+    >>> load_hparams(path, "rnak: 2")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    speechbrain_sumra...HparamsError: small.yaml has no setting 'rnak'; ...
+    """
+    text = read_experiment(path)
+    _check_overrides(Path(path), text, overrides)
+    if only is None:
+        return load_hyperpyyaml(text, overrides)
+    yaml = ruamel.yaml.YAML()
+    resolved = yaml.load(resolve_references(StringIO(text), overrides))
+    for name in only:
+        if name not in resolved:
+            raise HparamsError(f"{Path(path).name} has no setting {name!r}.")
+    stream = StringIO()
+    yaml.dump({name: resolved[name] for name in only}, stream)
+    return load_hyperpyyaml(stream.getvalue())
+
+
+def merge_overrides(overrides: str, **changes) -> str:
+    """Overrides with some values replaced or added.
+
+    Arguments
+    ---------
+    overrides : str
+        YAML, as ``speechbrain.parse_arguments`` makes it of the command line.
+    **changes
+        New values by name.
+
+    Returns
+    -------
+    str
+        YAML.
+
+    Raises
+    ------
+    HparamsError
+        If a setting is given twice, or these are no settings.
+
+    Example
+    -------
+    >>> print(merge_overrides("rank: 2\\nseed: 1", rank=4).strip())
+    rank: 4
+    seed: 1
+    """
+    merged = _read_overrides(overrides)
+    merged.update(changes)
+    stream = StringIO()
+    ruamel.yaml.YAML().dump(merged, stream)
+    return stream.getvalue()
+
+
+def _read_overrides(overrides: str) -> Mapping:
+    try:
+        wanted = ruamel.yaml.YAML().load(overrides or "{}")
+    except DuplicateKeyError as error:
+        name = overrides.splitlines()[error.problem_mark.line].split(":")[0]
+        raise HparamsError(f"--{name} is given twice: leave one of them.") from error
+    if not isinstance(wanted, Mapping):
+        raise HparamsError(f"Expected settings as --name value, got {overrides!r}.")
+    return wanted
+
+
+def _check_overrides(path: Path, text: str, overrides: str) -> None:
+    wanted = _read_overrides(overrides)
+    known = ruamel.yaml.YAML().load(text)
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else f"it has {', '.join(known)}."
+            )
+            raise HparamsError(f"{path.name} has no setting {name!r}; {hint}")
+
+
+def _is_plain(value) -> bool:
+    """Whether a value of a YAML file is no object to be built."""
+    if getattr(value, "tag", None) is not None and value.tag.value:
+        return False
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, (str, int, float, bool, type(None)))
+
+
+def keep_settings(
+    path: str | Path,
+    overrides: str,
+    output_folder: str | Path,
+    ignored: tuple[str, ...] = (),
+) -> None:
+    """Keep an experiment's settings, and refuse to mix two in one folder.
+
+    Writes ``hyperparams.yaml`` (all references and overrides resolved, so it
+    can be run again by itself) and ``settings.json`` (its plain values).  A
+    run that resumes in a folder must have the same values: a finished run
+    would otherwise be reported as one with other settings.
+
+    Arguments
+    ---------
+    path : str or Path
+        The experiment file.
+    overrides : str
+        YAML with other values for top-level keys.
+    output_folder : str or Path
+        The folder of the run; it must exist.
+    ignored : tuple of str
+        Settings that may differ, because they do not change the result.
+
+    Raises
+    ------
+    HparamsError
+        If the folder holds a run with other settings; they are listed. Or if what
+        its settings were cannot be read.
+    """
+    resolved = resolve_references(StringIO(read_experiment(path)), overrides).read()
+    settings = {
+        name: value
+        for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
+        if _is_plain(value)
+    }
+    folder = Path(output_folder)
+    kept = folder / "settings.json"
+    if kept.exists():
+        try:
+            before = dict(json.loads(kept.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise HparamsError(
+                f"{kept} is damaged, so this run may be one with other settings. Name "
+                "another --output_folder, or delete that file if it is the same run."
+            ) from error
+        different = [
+            f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now"
+            for name in sorted(settings.keys() | before.keys())
+            if name not in ignored and before.get(name) != settings.get(name)
+        ]
+        if different:
+            raise HparamsError(
+                f"{folder} holds a run with other settings "
+                f"({'; '.join(different)}). Name another --output_folder, or "
+                "remove that one."
+            )
+    write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
+    write_text(kept, json.dumps(settings, indent=2, default=str) + "\n")
