@@ -1,56 +1,27 @@
 """Many languages in one model: add, remove, switch, and mix in one batch."""
 
-import json
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from speechbrain_sumra.adapted import basis_description
-from speechbrain_sumra.adapter_file import (
-    AdapterFileError,
-    read_adapter,
-    read_shapes,
-    write_adapter,
-)
-from speechbrain_sumra.bank.low_rank import NEW_TOKEN, LowRank, has_own_down, low_rank
+from speechbrain_sumra.adapter_file import write_adapter
+from speechbrain_sumra.bank.catalogue import Catalogue, naming
+from speechbrain_sumra.bank.low_rank import NEW_TOKEN
 from speechbrain_sumra.bank.mixing import mix_languages
 from speechbrain_sumra.bank.slots import UNADAPTED, Slots
-from speechbrain_sumra.basis import Basis, stored_basis
 from speechbrain_sumra.data import MAX_SECONDS
 from speechbrain_sumra.features import encode_utterance
-from speechbrain_sumra.fingerprint import fingerprint_rows
 from speechbrain_sumra.precision import (
     choose_precision,
     keep_frozen_linears_in,
     precision_dtype,
 )
-from speechbrain_sumra.restore import method_of
 from speechbrain_sumra.whisper import Whisper
 from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 BATCH = 16
-
-
-class UnknownLocaleError(ValueError):
-    """A language that is not in the bank."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Language:
-    """An entry of a bank: a file, or tensors in memory."""
-
-    metadata: dict
-    path: Path | None = None
-    tensors: dict[str, torch.Tensor] | None = None
-
-    def read(self) -> tuple[dict, dict[str, torch.Tensor]]:
-        if self.path is None:
-            return self.metadata, self.tensors
-        return read_adapter(self.path)
 
 
 class Bank:
@@ -112,10 +83,12 @@ class Bank:
             keep_frozen_linears_in(self.whisper.model, dtype)
         self._slots = Slots(self.whisper, max_resident, dtype)
         self._searcher = GreedySearcher(self.whisper, max_tokens, stop_repetition)
-        self._languages: dict[str, _Language] = {}
-        self._bases: dict[str, Basis] = {}
-        self._known_kinds: set[str] = set()  # shapes that fit, checked once
-        self._shared: dict[str, str] = {}  # fingerprint of each A that rows share
+        self._catalogue = Catalogue(
+            self.whisper.base_fingerprint,
+            self.basis_folder,
+            self._load_base,
+            self._slots.check,
+        )
         self._lock = threading.RLock()
 
     def _load_base(self) -> Whisper:
@@ -125,12 +98,12 @@ class Bank:
     @property
     def locales(self) -> list[str]:
         """The languages that can be used, in order of their names."""
-        return sorted(self._languages)
+        return self._catalogue.locales
 
     @property
     def resident(self) -> list[str]:
         """Those in memory, the last used last."""
-        names = {language: name for name, language in self._languages.items()}
+        names = {self._catalogue[name]: name for name in self.locales}
         return [names[language] for language in self._slots if language in names]
 
     def metadata(self, locale: str) -> dict:
@@ -141,7 +114,7 @@ class Bank:
         UnknownLocaleError
             If it is not in the bank.
         """
-        return self._language(locale).metadata
+        return self._catalogue[locale].metadata
 
     def add(self, locale: str, file: str | Path) -> None:
         """Add a language, or put another file in the place of one.
@@ -161,10 +134,7 @@ class Bank:
             If the file is damaged, belongs to another base model or basis, or its
             method cannot be used beside others; the message says which.
         """
-        metadata, shapes = read_shapes(file)
-        with _naming(file):
-            self._check(metadata, shapes)
-        self._languages[locale] = _Language(metadata, Path(file))
+        self._catalogue.add(locale, file)
 
     def remove(self, locale: str) -> None:
         """Take a language out of the bank; its file stays.
@@ -174,8 +144,7 @@ class Bank:
         UnknownLocaleError
             If it is not in the bank.
         """
-        self._language(locale)
-        del self._languages[locale]
+        self._catalogue.remove(locale)
 
     def use(self, locales: str | None | Sequence[str | None]) -> None:
         """Choose the language of all rows, or that of each row of the next batch.
@@ -378,11 +347,11 @@ class Bank:
         AdapterFileError
             If the languages do not share an A, or their settings differ.
         """
-        sources = {name: self._language(name).read() for name in weights}
+        sources = {name: self._catalogue[name].read() for name in weights}
         metadata, tensors = mix_languages(sources, weights, self._unadapted)
         if path is not None:
             write_adapter(path, metadata, tensors, "fp32")
-        self._languages[metadata["locale"]] = _Language(metadata, tensors=tensors)
+        self._catalogue.put(metadata["locale"], metadata, tensors)
         return metadata["locale"]
 
     def _unadapted(self, name: str) -> torch.Tensor:
@@ -393,76 +362,9 @@ class Bank:
             return known.mean(dim=0, keepdim=True).cpu()
         return self._slots.unadapted_norm(name).cpu()
 
-    def _language(self, locale: str) -> _Language:
-        try:
-            return self._languages[locale]
-        except KeyError:
-            known = ", ".join(self.locales) or "none yet"
-            raise UnknownLocaleError(
-                f"Unknown locale {locale!r}; this bank has: {known}."
-            ) from None
-
-    def _check(self, metadata: dict, shapes: dict) -> None:
-        """Whether a file fits base model and basis."""
-        base = metadata.get("base_fingerprint")
-        if base != self.whisper.base_fingerprint:
-            raise AdapterFileError(
-                f"it does not fit this bank: its base fingerprint is {str(base)[:12]}, "
-                f"the bank's is {self.whisper.base_fingerprint[:12]}. Make a bank of "
-                f"the base model it was trained on ({metadata.get('base_model')})."
-            )
-        own_down = has_own_down(metadata)
-        settings = {name: metadata[name] for name in metadata["settings"]}
-        basis, tensors = metadata["basis_fingerprint"], sorted(shapes.items())
-        kind = json.dumps([metadata["method"], settings, basis, tensors])
-        if kind in self._known_kinds:
-            return
-        found = self._basis(metadata).tensors
-        shared = {} if own_down else found
-        shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
-        for name, fingerprint in shared.items():
-            if self._shared.get(name, fingerprint) != fingerprint:
-                raise AdapterFileError(
-                    f"it does not fit this bank: its {name} is another one. Its "
-                    "rank, strategy or row_norm differs from that of the bank's "
-                    "languages: use another bank for it."
-                )
-        empty = {
-            name: torch.empty(shape, device="meta") for name, shape in shapes.items()
-        }
-        self._slots.check(low_rank(metadata, empty, found))
-        self._known_kinds.add(kind)
-        self._shared.update(shared)
-
-    def _basis(self, metadata: dict) -> Basis:
-        """The basis that a file names: stored, or computed from the base model."""
-        fingerprint = metadata["basis_fingerprint"]
-        if fingerprint is None:
-            return Basis({}, {})
-        with self._lock:
-            if fingerprint not in self._bases:
-                method, layers = method_of(metadata), metadata["layers"]
-                description = basis_description(
-                    self.whisper.base_fingerprint, method, layers
-                )
-
-                def make():
-                    # The bank's own layers may be rounded.
-                    return method.make_basis(self._load_base(), layers, description)
-
-                basis, _ = stored_basis(self.basis_folder, description, make)
-                if basis.fingerprint != fingerprint:
-                    raise AdapterFileError(
-                        f"its basis fingerprint is {fingerprint[:12]}, that of the "
-                        f"basis in {self.basis_folder} is {basis.fingerprint[:12]}. "
-                        "Use the basis file stored beside the adapter."
-                    )
-                self._bases[fingerprint] = basis
-            return self._bases[fingerprint]
-
     def _load(self, locales: Sequence[str | None]) -> dict[str | None, int]:
         """A slot for each of these languages, read from disk if need be."""
-        wanted = {name: self._language(name) for name in locales if name is not None}
+        wanted = {name: self._catalogue[name] for name in locales if name is not None}
         if len(wanted) > self._slots.max_resident:
             raise ValueError(
                 f"{len(wanted)} languages in one batch, but at most "
@@ -472,46 +374,10 @@ class Bank:
         for name, language in wanted.items():
             slot = self._slots.find(language)
             if slot is None:
-                with _naming(language.path or name):
-                    loaded, shared_down = self._read(language)
+                with naming(language.path or name):
+                    loaded, shared_down = self._catalogue.load(language)
                     slot = self._slots.put(
                         language, loaded, shared_down, pinned=wanted.values()
                     )
             slots[name] = slot
         return slots
-
-    def _read(self, language: _Language) -> tuple[LowRank, dict[str, torch.Tensor]]:
-        metadata, tensors = language.read()
-        if metadata != language.metadata:
-            raise AdapterFileError(
-                "it is another file than when it was added: add it again."
-            )
-        for name, value in tensors.items():
-            if not value.is_floating_point() or not torch.isfinite(value).all():
-                raise AdapterFileError(
-                    f"{name} has values that are not finite numbers; the file is "
-                    "damaged or its training diverged."
-                )
-        basis = self._basis(metadata).tensors
-        loaded = low_rank(metadata, tensors, basis)
-        if loaded.down:
-            return loaded, {}
-        return loaded, {
-            name.removesuffix(".down_proj"): value for name, value in basis.items()
-        }
-
-
-@contextmanager
-def _naming(source: str | Path) -> Iterator[None]:
-    """Errors about a file name it."""
-    try:
-        yield
-    except AdapterFileError as error:
-        if str(error).startswith(str(source)):
-            raise
-        raise AdapterFileError(f"{source}: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise AdapterFileError(
-            f"{source} has wrong or missing metadata: {error!r}. Was it written by "
-            "another version?"
-        ) from error
