@@ -9,7 +9,7 @@ import pytest
 
 from speechbrain_sumra.files.folder_lock import HOLDER, FolderInUseError, holding
 
-SPAWN = multiprocessing.get_context("forkserver")
+FORK = multiprocessing.get_context("fork")  # it has imported everything
 
 
 def hold(folder, ready):
@@ -22,8 +22,8 @@ def hold(folder, ready):
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds the folder."""
-    ready = SPAWN.Event()
-    process = SPAWN.Process(target=hold, args=(tmp_path, ready))
+    ready = FORK.Event()
+    process = FORK.Process(target=hold, args=(tmp_path, ready))
     process.start()
     assert ready.wait(60)
     yield process
