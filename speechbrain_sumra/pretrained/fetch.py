@@ -97,7 +97,7 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
     >>> fetch_whisper("./no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
-    speechbrain_sumra.pretrained.ModelNotFoundError: cannot get the Whisper \
+    speechbrain_sumra.pretrained.fetch.ModelNotFoundError: cannot get the Whisper \
 model './no/such/folder'...
     """
     source = str(source)
