@@ -103,7 +103,7 @@ class Bank:
     @property
     def resident(self) -> list[str]:
         """Those in memory, the last used last."""
-        names = {self._catalogue[name]: name for name in self.locales}
+        names = self._catalogue.names
         return [names[language] for language in self._slots if language in names]
 
     def metadata(self, locale: str) -> dict:

@@ -75,6 +75,11 @@ class Catalogue:
         """The languages' names, in order."""
         return sorted(self._languages)
 
+    @property
+    def names(self) -> dict[Language, str]:
+        """The name of each language."""
+        return {language: name for name, language in self._languages.items()}
+
     def __getitem__(self, locale: str) -> Language:
         """A language by its name.
 

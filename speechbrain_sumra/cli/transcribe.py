@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from speechbrain_sumra.cli.commands import UsageError, places
-from speechbrain_sumra.cli.subtitles import to_srt, to_vtt
 from speechbrain_sumra.files import write_text
 from speechbrain_sumra.inference import Transcriber, Transcription
+from speechbrain_sumra.subtitles import to_srt, to_vtt
 
 STDIN = "-"
 

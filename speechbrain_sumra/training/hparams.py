@@ -110,7 +110,8 @@ def load_hparams(
     >>> load_hparams(path, "rnak: 2")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    speechbrain_sumra...HparamsError: small.yaml has no setting 'rnak'; ...
+    speechbrain_sumra.training.hparams.HparamsError: small.yaml has no setting \
+'rnak'; ...
     """
     text = read_experiment(path)
     _check_overrides(Path(path), text, overrides)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from speechbrain_sumra.cli.subtitles import to_srt, to_vtt
 from speechbrain_sumra.inference import Segment
+from speechbrain_sumra.subtitles import to_srt, to_vtt
 
 CUE = re.compile(
     r"(?:(\d+)\n)?(\d{2,}):(\d\d):(\d\d)[,.](\d{3}) --> "
