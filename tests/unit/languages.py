@@ -5,8 +5,11 @@ import torch
 from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.adapter_file import save_adapter
+from speechbrain_sumra.bank import Bank
 from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.whisper import Whisper
+
+TOKENS = 12  # of the longest hypothesis of a bank
 
 
 class Languages:
@@ -28,6 +31,10 @@ class Languages:
             "pretrained_folder": folder / "pretrained",
             "basis_folder": folder / "basis",
         }
+
+    def bank(self, **settings):
+        """A bank of the base model, without any language."""
+        return Bank(self.source, **self.places, max_tokens=TOKENS, **settings)
 
     def model(
         self,

@@ -1,0 +1,104 @@
+"""What may be in a bank: which files fit, and what is said of those that do not."""
+
+import pytest
+import torch
+
+from speechbrain_sumra.adapter_file import (
+    AdapterFileError,
+    read_adapter,
+    write_adapter,
+)
+from speechbrain_sumra.bank import UnknownLocaleError
+from speechbrain_sumra.peft_adapters import PeftAdapters
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"method": PeftAdapters, "use_dora": True}, "DoRA.*rescales"),
+        (
+            {"method": PeftAdapters, "init_lora_weights": "pissa"},
+            "pissa.*replaces the base",
+        ),
+        ({"method": PeftAdapters, "config": "VeraConfig"}, "Vera"),
+        ({"method": None, "unfrozen_layers": ["model.decoder"]}, "full fine-tuning"),
+    ],
+)
+def test_methods_that_cannot_share_a_model_are_refused(
+    bank, languages, settings, reason
+):
+    if settings.get("config") == "VeraConfig":
+        settings = {**settings, "lora_alpha": None}
+        pytest.importorskip("peft")
+        model = languages.model(1, method=Vera, language="none")
+    else:
+        model = languages.model(1, language="none", **settings)
+    path = languages.save("xx", model)
+    with pytest.raises(AdapterFileError, match=f"xx.safetensors.*{reason}"):
+        bank.add("xx", path)
+    assert bank.locales == []
+
+
+class Vera(PeftAdapters):
+    """VeRA with its own arguments."""
+
+    def __init__(self):
+        super().__init__("VeraConfig", r=4)
+
+
+def test_another_base_or_basis_is_refused(bank, languages, tmp_path):
+    path = languages.make("a", 1)
+    bank.add("a", path)
+    with pytest.raises(AdapterFileError, match="down_proj is another.*another bank"):
+        bank.add("b", languages.make("b", 1, strategy="block"))
+    metadata, tensors = read_adapter(path)
+    write_adapter(path, {**metadata, "base_fingerprint": "0" * 64}, tensors, "fp32")
+    with pytest.raises(AdapterFileError, match="base fingerprint is 000000000000"):
+        bank.add("c", path)
+    assert bank.locales == ["a"]
+
+
+def edited(path, kind):
+    """Damage a file in one way."""
+    metadata, tensors = read_adapter(path)
+    name = next(name for name in tensors if name.endswith("up_proj.weight"))
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "text":
+        path.write_text("not an adapter")
+    elif kind == "gone":
+        path.unlink()
+    elif kind == "shape":
+        write_adapter(path, metadata, {**tensors, name: torch.ones(3, 4)}, "fp32")
+    elif kind == "nan":
+        bad = torch.full_like(tensors[name], torch.nan)
+        write_adapter(path, metadata, {**tensors, name: bad}, "fp32")
+    elif kind == "metadata":
+        del metadata["rank"]
+        write_adapter(path, metadata, tensors, "fp32")
+
+
+KINDS = ["truncated", "text", "gone", "shape", "nan", "metadata"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_one_clear_error(bank, languages, kind):
+    path = languages.make("xx", 1)
+    edited(path, kind)
+    with pytest.raises(AdapterFileError, match="xx.safetensors"):
+        bank.add("xx", path)
+        bank.use("xx")  # numbers are read now
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_damaged_later_leaves_the_other_rows_alone(bank, languages, kind):
+    for seed, name in enumerate("ab"):
+        bank.add(name, languages.make(name, seed))
+    torch.manual_seed(0)
+    waveforms = [torch.randn(8000) for _ in range(3)]
+    (expected,) = bank.transcribe(waveforms[:1], "a")
+    edited(languages.folder / "b.safetensors", kind)
+    found = bank.transcribe([waveforms[0], waveforms[1], waveforms[2]], ["a", "b", "?"])
+    assert found[0] == expected
+    assert isinstance(found[1], AdapterFileError)
+    assert isinstance(found[2], UnknownLocaleError)
