@@ -202,6 +202,7 @@ class ASR(sb.Brain):
             meta={key: stats[key]},
             min_keys=[key],
             num_to_keep=self.hparams.avg_checkpoints,
+            importance_keys=[],  # the parent's own list grows with each call
         )
 
     def _plot(self, last: bool) -> None:

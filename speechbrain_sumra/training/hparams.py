@@ -53,24 +53,27 @@ def read_experiment(path: str | Path) -> str:
     rank: 32
     lr: 0.2
     """
-    yaml = ruamel.yaml.YAML()
+    return _as_text(_read_merged(Path(path)))
+
+
+def _as_text(settings: Mapping) -> str:
     stream = StringIO()
-    yaml.dump(_read_merged(Path(path), yaml), stream)
+    ruamel.yaml.YAML().dump(settings, stream)
     return stream.getvalue()
 
 
-def _read_merged(path: Path, yaml: ruamel.yaml.YAML):
+def _read_merged(path: Path) -> Mapping:
     if not path.is_file():
         raise HparamsError(
             f"No experiment file {path}. The shipped ones are in hparams/."
         )
     with open(path, encoding="utf-8") as file:
-        experiment = yaml.load(file)
+        experiment = ruamel.yaml.YAML().load(file)
     if "include" not in experiment:
         return experiment
     included = experiment.pop("include")
     included = [included] if isinstance(included, str) else included
-    merged, *others = [_read_merged(path.parent / name, yaml) for name in included]
+    merged, *others = [_read_merged(path.parent / name) for name in included]
     for other in [*others, experiment]:
         recursive_update(merged, other)
     return merged
@@ -113,18 +116,17 @@ def load_hparams(
     speechbrain_sumra.training.hparams.HparamsError: small.yaml has no setting \
 'rnak'; ...
     """
-    text = read_experiment(path)
-    _check_overrides(Path(path), text, overrides)
+    path = Path(path)
+    experiment = _read_merged(path)
+    _check_overrides(path, experiment, overrides)
+    text = _as_text(experiment)
     if only is None:
         return load_hyperpyyaml(text, overrides)
-    yaml = ruamel.yaml.YAML()
-    resolved = yaml.load(resolve_references(StringIO(text), overrides))
+    resolved = ruamel.yaml.YAML().load(resolve_references(StringIO(text), overrides))
     for name in only:
         if name not in resolved:
-            raise HparamsError(f"{Path(path).name} has no setting {name!r}.")
-    stream = StringIO()
-    yaml.dump({name: resolved[name] for name in only}, stream)
-    return load_hyperpyyaml(stream.getvalue())
+            raise HparamsError(f"{path.name} has no setting {name!r}.")
+    return load_hyperpyyaml(_as_text({name: resolved[name] for name in only}))
 
 
 def merge_overrides(overrides: str, **changes) -> str:
@@ -155,9 +157,7 @@ def merge_overrides(overrides: str, **changes) -> str:
     """
     merged = _read_overrides(overrides)
     merged.update(changes)
-    stream = StringIO()
-    ruamel.yaml.YAML().dump(merged, stream)
-    return stream.getvalue()
+    return _as_text(merged)
 
 
 def _read_overrides(overrides: str) -> Mapping:
@@ -171,10 +171,8 @@ def _read_overrides(overrides: str) -> Mapping:
     return wanted
 
 
-def _check_overrides(path: Path, text: str, overrides: str) -> None:
-    wanted = _read_overrides(overrides)
-    known = ruamel.yaml.YAML().load(text)
-    for name in wanted:
+def _check_overrides(path: Path, known: Mapping, overrides: str) -> None:
+    for name in _read_overrides(overrides):
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = (

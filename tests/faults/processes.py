@@ -21,7 +21,7 @@ import common_voice_prepare
 import compute_features
 import train
 from command import run
-from recipe import ROOT, TRAIN
+from recipe import NO_ENV_LOG, ROOT, TRAIN
 from torch.distributed import run as torchrun
 
 from speechbrain_sumra import cli
@@ -90,6 +90,7 @@ def _run(program, arguments, log, around):
     os.dup2(descriptor, 2)
     os.chdir(ROOT)
     sys.argv = [program, *arguments]
+    setattr(*NO_ENV_LOG)
     with around():
         PROGRAMS[program]()
 
