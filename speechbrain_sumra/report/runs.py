@@ -246,6 +246,12 @@ class Group:
         return np.mean([run.summary["test_errors"] for run in self.runs], axis=0)
 
     @cached_property
+    def capped_errors(self) -> np.ndarray:
+        """As ``errors``, in no utterance of a run more than it has words."""
+        errors = [run.summary["test_errors"] for run in self.runs]
+        return np.minimum(errors, self.words).mean(axis=0)
+
+    @cached_property
     def words(self) -> np.ndarray:
         """Reference words of each test utterance."""
         return np.array(self.run.summary["test_words"])
