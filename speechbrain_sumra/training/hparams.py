@@ -241,7 +241,7 @@ def keep_settings(
                 "another --output_folder, or delete that file if it is the same run."
             ) from error
         different = [
-            f"{name}: {before.get(name)!r} there, {settings.get(name)!r} now"
+            f"{name}: {_shown(before, name)} there, {_shown(settings, name)} now"
             for name in sorted(settings.keys() | before.keys())
             if name not in ignored and before.get(name) != settings.get(name)
         ]
@@ -253,3 +253,8 @@ def keep_settings(
             )
     write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
     write_text(kept, json.dumps(settings, indent=2, default=str) + "\n")
+
+
+def _shown(settings: Mapping, name: str) -> str:
+    """A value; versions before or after may not have had it."""
+    return repr(settings[name]) if name in settings else "no such setting"

@@ -117,6 +117,10 @@ def test_kept_settings_can_be_run_again_and_not_mixed(experiment, tmp_path):
     keep_settings(experiment, "rank: 2\nseed: 9", folder, ignored=("seed",))
     with pytest.raises(HparamsError, match="alpha: 2 there, 4 now; rank: 2 there"):
         keep_settings(experiment, "rank: 4\nseed: 9", folder)
+    kept = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps({**kept, "old": 1}))
+    with pytest.raises(HparamsError, match="old: 1 there, no such setting now"):
+        keep_settings(experiment, "rank: 2", folder)
 
 
 @pytest.mark.parametrize("damage", ["", "null", "{", "\x00"])
