@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from speechbrain_sumra.report.runs import Group, ReportError
 from speechbrain_sumra.report.statistics import bootstrap_difference
 from speechbrain_sumra.report.summaries import read_run
+from speechbrain_sumra.report.table import grid
 
 PROGRAM = "python -m speechbrain_sumra.report.compare"
 DESCRIPTION = """\
@@ -54,9 +54,9 @@ def compare(runs: Group, others: Group) -> list[dict]:
 
     Example
     -------
+    >>> from speechbrain_sumra.report.runs import Run
     >>> def group(*errors):
     ...     return Group((Run("", {"test_errors": errors, "test_words": [5, 5]}),))
-    >>> from speechbrain_sumra.report.runs import Run
     >>> wer, capped = compare(group(1, 40), group(2, 5))
     >>> wer["difference"], capped["difference"], round(capped["relative"], 1)
     (340.0, -10.0, -14.3)
@@ -126,20 +126,21 @@ def read_group(paths: Sequence[Path]) -> Group:
 
 def _text(runs: Group, others: Group) -> str:
     """The comparison as it is printed."""
-    lines = [_described("first", runs), _described("second", others), ""]
+    columns = ["", "first", "second", "difference", "95 %", "relative", "95 %"]
     rows = [
-        {
-            "": row["measure"],
-            "first": f"{row['first']:.2f}",
-            "second": f"{row['second']:.2f}",
-            "difference": f"{row['difference']:+.2f}",
-            "95 %": f"{row['low']:+.2f} to {row['high']:+.2f}",
-            "relative": f"{row['relative']:+.1f} %",
-            "95 % ": f"{row['relative_low']:+.1f} to {row['relative_high']:+.1f} %",
-        }
+        [
+            row["measure"],
+            f"{row['first']:.2f}",
+            f"{row['second']:.2f}",
+            f"{row['difference']:+.2f}",
+            f"{row['low']:+.2f} to {row['high']:+.2f}",
+            f"{row['relative']:+.1f} %",
+            f"{row['relative_low']:+.1f} to {row['relative_high']:+.1f} %",
+        ]
         for row in compare(runs, others)
     ]
-    return "\n".join([*lines, tabulate(rows, headers="keys", disable_numparse=True)])
+    described = [_described("first", runs), _described("second", others)]
+    return "\n".join([*described, "", grid(columns, rows)])
 
 
 def _described(name: str, group: Group) -> str:

@@ -133,6 +133,12 @@ class Run:
         return self.summary["test_wer"] is not None
 
     @property
+    def capped_errors(self) -> list[int]:
+        """Word edits of each test utterance, but no more than it has words."""
+        errors, words = self.summary["test_errors"], self.summary["test_words"]
+        return list(map(min, errors, words))
+
+    @property
     def capped_wer(self) -> float | None:
         """Test WER in percent if no utterance has more errors than words.
 
@@ -144,10 +150,9 @@ class Run:
         >>> Run("", {"test_errors": [1, 40], "test_words": [4, 4]}).capped_wer
         62.5
         """
-        errors, words = self.summary["test_errors"], self.summary["test_words"]
-        if errors is None:
+        if self.summary["test_errors"] is None:
             return None
-        return 100 * sum(map(min, errors, words)) / sum(words)
+        return 100 * sum(self.capped_errors) / sum(self.summary["test_words"])
 
     def setting(self, name: str):
         """A setting of the run or of its adapter, in a form that can be compared.
@@ -247,9 +252,8 @@ class Group:
 
     @cached_property
     def capped_errors(self) -> np.ndarray:
-        """As ``errors``, in no utterance of a run more than it has words."""
-        errors = [run.summary["test_errors"] for run in self.runs]
-        return np.minimum(errors, self.words).mean(axis=0)
+        """Those of ``Run.capped_errors``, their mean over runs."""
+        return np.mean([run.capped_errors for run in self.runs], axis=0)
 
     @cached_property
     def words(self) -> np.ndarray:
