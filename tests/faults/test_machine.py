@@ -1,5 +1,6 @@
 """The machine fails a run: one line says what to do, and the run can go on."""
 
+import contextlib
 import functools
 import os
 import random
@@ -33,6 +34,18 @@ def assert_goes_on(arguments, tmp_path, whole):
     text = succeed("train", arguments(), tmp_path / "log")
     assert_same_adapter(tmp_path / "run", whole)
     return text
+
+
+def worker_at_work(process):
+    """A data loading process that has sent a batch: a thread of it does that."""
+    parent = psutil.Process(process.pid)
+    command = parent.cmdline()
+    while process.is_alive():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in parent.children():
+                if child.num_threads() > 1 and child.cmdline() == command:
+                    return child
+    raise AssertionError("It ended before a data loading process had sent a batch.")
 
 
 @pytest.mark.fault(
@@ -123,18 +136,9 @@ def test_loss_is_not_finite(arguments, tmp_path, log):
 )
 def test_lost_worker(arguments, tmp_path, whole, log):
     process = start("train", arguments(num_workers=2), log)
-    workers = []
-    while not workers and process.is_alive():
-        try:
-            workers = psutil.Process(process.pid).children()
-        except psutil.NoSuchProcess:
-            break
-    for worker in workers[:1]:
-        worker.kill()
+    worker_at_work(process).kill()
     process.join(300)
-    text = log.read_text()
-    if process.exitcode:  # it may have had all that it needed of the worker
-        assert_one_clear_error(process.exitcode, text, failures.WORKER)
+    assert_one_clear_error(process.exitcode, log.read_text(), failures.WORKER)
     line = functools.partial(arguments, num_workers=2)
     assert_goes_on(line, tmp_path, whole)
 
