@@ -14,7 +14,9 @@ from speechbrain_sumra.training.hparams import (
     read_experiment,
 )
 
-HPARAMS = Path(__file__).resolve().parents[3] / "hparams"
+ROOT = Path(__file__).resolve().parents[3]
+HPARAMS = ROOT / "hparams"
+SWEEPS = ROOT / "results" / "small" / "sweep"
 EXPERIMENTS = sorted(HPARAMS.glob("*_whisper_*.yaml"))
 
 
@@ -135,3 +137,14 @@ def test_shipped_experiments_name_themselves(path):
     text = read_experiment(path)
     assert f"experiment: {path.stem}" in text
     assert len(path.read_text().splitlines()) <= 10
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [*SWEEPS.glob("*/rank-32/lr.json"), *SWEEPS.glob("*/as_it_is/lr.json")],
+    ids=lambda path: path.parts[-3],
+)
+def test_each_method_has_the_learning_rate_that_its_sweep_chose(chosen):
+    text = read_experiment(HPARAMS / f"{chosen.parts[-3]}.yaml")
+    (line,) = (line for line in text.splitlines() if line.startswith("lr: "))
+    assert float(line.removeprefix("lr: ")) == json.loads(chosen.read_text())["lr"]
