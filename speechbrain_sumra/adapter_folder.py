@@ -4,6 +4,8 @@ from pathlib import Path
 
 from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
 
+RUN_FILE = "adapter.safetensors"  # of a finished run
+
 
 def find_adapters(path: str | Path) -> dict[str, Path]:
     """The adapter files at a place, by the locale that each names.
@@ -11,7 +13,8 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
     Arguments
     ---------
     path : str or Path
-        A file, the folder of a run, or a folder of such folders or files.
+        A file, the folder of a run (of its own adapter: an average's members do not
+        count), or a folder of such folders or files.
 
     Returns
     -------
@@ -23,6 +26,8 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
         If there is none, or two name the same locale.
     """
     path = Path(path)
+    if (path / RUN_FILE).exists():
+        path /= RUN_FILE
     files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
     found: dict[str, Path] = {}
     for file in files:

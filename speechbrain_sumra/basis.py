@@ -75,8 +75,9 @@ def singular_triplets(
         raise ValueError(
             f"Expected a weight matrix (d x k), got shape {tuple(weight.shape)}."
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    weight = weight.detach().to(device=device, dtype=torch.float64)
+    # On every machine the same, and layers in threads: a GPU's solver is loaded when it
+    # is first called, by one thread alone.
+    weight = weight.detach().to(device="cpu", dtype=torch.float64)
     if not torch.isfinite(weight).all():
         bad = int((~torch.isfinite(weight)).sum())
         raise ValueError(
@@ -88,7 +89,7 @@ def singular_triplets(
     )
     signs = _row_signs(right)
     # + 0.0 turns -0.0 into 0.0
-    return (left * signs.T + 0.0).cpu(), values.cpu(), (right * signs + 0.0).cpu()
+    return left * signs.T + 0.0, values, right * signs + 0.0
 
 
 def _row_signs(rows):

@@ -125,7 +125,8 @@ class EncoderStates:
             folder = self._folder_of(whisper)
             folder.mkdir(parents=True, exist_ok=True)
             place = str(folder)
-            there = sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
+            kept = self.folder.glob("*/*/*.safetensors")  # of other settings, too
+            there = sum(path.stat().st_size for path in kept)
             free = shutil.disk_usage(folder).free
         logger.info(
             "Encoder states: about %.2f GB for %d utterances, in %s (%.2f GB there).",
@@ -193,7 +194,13 @@ class EncoderStates:
 
     def _has_room(self, states) -> bool:
         """Whether these fit; if so, their room is taken."""
-        self.full = self.full or states.nbytes > self._room
+        if not self.full and states.nbytes > self._room:
+            self.full = True
+            logger.warning(
+                "There is no room for more encoder states (--feature_cache_gb): those "
+                "that are not kept are computed each time, which is slower. Make "
+                "room, raise the limit, or choose another --feature_folder."
+            )
         if not self.full:
             self._room -= states.nbytes
         return not self.full

@@ -300,6 +300,7 @@ class Transcriber(Pretrained):
         texts = self.bank.transcribe(
             [segment.samples for _, segment in batch],
             [result.locale for result, _ in batch],
+            batch_size=len(batch),
         )
         for (result, segment), text in zip(batch, texts, strict=True):
             if isinstance(text, Exception):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from speechbrain.nnet.adapters import HoulsbyAdapterLinear, LoRA
 
+from speechbrain_sumra.adalora import AdaLora
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.adapter_file import (
     BASIS,
@@ -57,6 +58,8 @@ def method_of(metadata: dict) -> AdaptationMethod | None:
             return LayerAdapters(ADAPTERS[name], **settings)
         if "seed" in metadata:
             settings["seed"] = metadata["seed"]
+        if name == "AdaLora":
+            return AdaLora(**settings)
         return PeftAdapters(f"{name}Config", **settings)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise AdapterFileError(
@@ -118,6 +121,8 @@ def load_adapted(
             "trained on."
         )
     modules = {name.rsplit(".", 1)[0] for name in tensors if not name.startswith(BASIS)}
+    # Trained as they are: neither adapters nor what these are put around.
+    whole = {name for name, _ in base.named_modules()} - set(metadata["layers"])
     try:
         method = method_of(metadata)
         model = AdaptedWhisper(
@@ -126,7 +131,7 @@ def load_adapted(
             basis_folder=basis_folder,
             train_norms=any(name.endswith("layer_norm") for name in modules),
             target_layers=metadata["layers"],
-            unfrozen_layers=sorted(modules) if method is None else None,
+            unfrozen_layers=sorted(modules & whole),
         )
     except (TypeError, ValueError, AttributeError) as error:
         if isinstance(error, BasisError):

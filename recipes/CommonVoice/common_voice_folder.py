@@ -1,6 +1,7 @@
 """What a folder of Common Voice holds: its locales, and the rows of a TSV."""
 
 import csv
+from os.path import exists  # False where it may not be looked, as in lost+found
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ def find_locale_folder(data_folder: Path, locale: str) -> Path:
     parts = [f"{split}.tsv" for split in SPLITS] + ["clips"]
     releases = sorted(f for f in data_folder.glob("cv-corpus-*") if f.is_dir())
     locales = {
-        root: [f.name for f in root.iterdir() if any((f / p).exists() for p in parts)]
+        root: [f.name for f in root.iterdir() if any(exists(f / p) for p in parts)]
         for root in (data_folder, *releases)
     }
     holders = [root for root, names in locales.items() if locale in names]
@@ -46,7 +47,7 @@ def find_locale_folder(data_folder: Path, locale: str) -> Path:
             f"{', '.join(h.name for h in holders)}; name one of them as data_folder."
         )
     folder = holders[0] / locale
-    missing = [part for part in parts if not (folder / part).exists()]
+    missing = [part for part in parts if not exists(folder / part)]
     if missing:
         raise CommonVoiceError(
             f"expected {', '.join(parts)} in {folder}, found no "

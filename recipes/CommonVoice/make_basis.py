@@ -90,46 +90,43 @@ def losses(
         yield loss
 
 
-def make_from_speech(hparams: dict) -> Path:
+def make_from_speech(hparams: dict, device: str) -> Path:
     """Measure the layers on speech, and store the basis."""
     whisper = hparams["whisper_pretrained"].eval().requires_grad_(False)
-    whisper = whisper.to(infer_device())
+    whisper = whisper.to(device)
     method = method_from(hparams["adapter_class"], hparams["adapter_kwargs"])
     names = [name for name, _ in whisper.named_modules()]
     layers = [fnmatch.filter(names, linears) for linears in adapted_linears(whisper)]
     layers = sum(layers, [])
     description = basis_description(whisper.base_fingerprint, method, layers)
 
+    manifests = prepare(hparams)
+    report = json.loads(Path(manifests["report"]).read_text(encoding="utf-8"))
+    manifests = {"train": manifests["train"]}
+    datasets, _ = load_datasets(manifests, hparams["data_folder"], whisper)
+    speech = datasets["train"]
+    made_from = {
+        "locales": hparams["locale"].split("+"),
+        "data_hash": report["data_hash"],
+        "utterances": min(hparams["calibration_utterances"], len(speech)),
+        "seed": hparams["seed"],
+    }
+
     def make():
-        manifests = prepare(hparams)
-        report = json.loads(Path(manifests["report"]).read_text(encoding="utf-8"))
-        manifests = {"train": manifests["train"]}
-        datasets, _ = load_datasets(manifests, hparams["data_folder"], whisper)
-        hparams["encoder_states"].plan(
-            whisper, [item["duration"] for item in datasets["train"].data.values()]
-        )
-        basis = make_speech_basis(
-            whisper,
-            description,
-            losses(
-                whisper,
-                hparams["encoder_states"],
-                datasets["train"],
-                hparams["calibration_utterances"],
-                hparams["seed"],
-            ),
-        )
-        made_from = {
-            "locales": hparams["locale"].split("+"),
-            "data_hash": report["data_hash"],
-            "utterances": min(
-                hparams["calibration_utterances"], len(datasets["train"])
-            ),
-            "seed": hparams["seed"],
-        }
+        states = hparams["encoder_states"]
+        states.plan(whisper, [item["duration"] for item in speech.data.values()])
+        number, seed = made_from["utterances"], made_from["seed"]
+        each = losses(whisper, states, speech, number, seed)
+        basis = make_speech_basis(whisper, description, each)
         return replace(basis, made_from=made_from)
 
-    _, path = stored_basis(hparams["basis_folder"], description, make)
+    kept, path = stored_basis(hparams["basis_folder"], description, make)
+    if kept.made_from != made_from:
+        raise ValueError(
+            f"{path} is a basis of this strategy and rank already, made from "
+            f"{kept.made_from}, not from {made_from}. Remove it, or name another "
+            "--basis_folder."
+        )
     return path
 
 
@@ -157,13 +154,19 @@ def make_from_adapter(hparams: dict) -> Path:
 
 def main(argv: list[str]) -> Path:
     """Make a basis from the command line; return its file."""
-    hparams_file, _, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     overrides = merge_overrides(overrides, language="own")
+    if "precision" in run_opts.overridden_args:
+        overrides = merge_overrides(overrides, precision=run_opts["precision"])
     hparams = load_hparams(hparams_file, overrides, only=SETTINGS)
     # For manifests alone.
     hparams["output_folder"] = Path(hparams["basis_folder"]) / "speech"
     learned = hparams["strategy"] == LEARNED
-    path = make_from_adapter(hparams) if learned else make_from_speech(hparams)
+    path = (
+        make_from_adapter(hparams)
+        if learned
+        else make_from_speech(hparams, run_opts.device or infer_device())
+    )
     print(f"The basis: {path}")
     return path
 

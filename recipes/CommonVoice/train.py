@@ -55,6 +55,7 @@ from speechbrain_sumra.training.hparams import (
     keep_settings,
     load_hparams,
     merge_overrides,
+    setting_names,
 )
 from speechbrain_sumra.training.memory import limit_kernel_cache
 from speechbrain_sumra.training.summary import versions, write_summary
@@ -64,6 +65,15 @@ logger = get_logger(__name__)
 
 PRECISIONS = ("precision", "eval_precision")
 SCORES = ("loss", "WER", "CER", "errors", "words")
+# Of a step of training.
+STEPS = (
+    "batch_size",
+    "grad_accumulation_factor",
+    "max_grad_norm",
+    "weight_decay",
+    "sort_window",
+    "validations_per_epoch",
+)
 # Settings that say where and how fast, not what: a resumed run may change them.
 PLACES = (
     "data_folder",
@@ -80,6 +90,7 @@ PLACES = (
     "feature_folder",
     "score_unadapted",
     "skip_prep",
+    "ckpt_interval_minutes",
     "train_loader_kwargs",
     "test_loader_kwargs",
 )
@@ -211,8 +222,9 @@ def main(argv: list[str]) -> dict:
     limit_kernel_cache()
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
-    # SpeechBrain keeps these for itself, but features depend on them too.
-    given = run_opts.overridden_args & set(PRECISIONS)
+    # SpeechBrain takes options of its own for itself: features depend on precision, and
+    # what a run was trained with must be among its settings.
+    given = run_opts.overridden_args & setting_names(hparams_file)
     overrides = merge_overrides(overrides, **{name: run_opts[name] for name in given})
     run_opts = replace(run_opts, overridden_args=run_opts.overridden_args - given)
     settings = load_hparams(
@@ -309,6 +321,7 @@ def run_built(
         language=hparams["language"],
         rank=hparams["rank"],
         lr=hparams["lr"],
+        **{name: hparams[name] for name in STEPS},
         lora_plus_ratio=hparams["lora_plus_ratio"],
         label_smoothing=hparams["label_smoothing"],
         number_of_epochs=hparams["number_of_epochs"],

@@ -173,11 +173,14 @@ class Bank:
 
     def prompt(self, locale: str | None) -> list[int]:
         """Tokens that a hypothesis in this language starts with."""
-        choice = "none" if locale is None else self.metadata(locale)["language"]
+        metadata = {"language": "none"} if locale is None else self.metadata(locale)
+        choice = metadata["language"]
         if choice == "none":
-            return self.whisper.prompt_with(None)
+            return self.whisper.prompt
         if choice == "new":
             return self.whisper.prompt_with(self._slots.new_id)
+        if choice == "own":
+            choice = metadata["locale"].split("-")[0]
         return self.whisper.prompt_with(self.whisper.language_token(choice))
 
     @torch.no_grad()
@@ -263,6 +266,7 @@ class Bank:
         self,
         waveforms: Sequence[torch.Tensor],
         locales: str | None | Sequence[str | None],
+        batch_size: int = BATCH,
     ) -> list[str | Exception]:
         """Texts of some utterances, each in its own language.
 
@@ -273,6 +277,9 @@ class Bank:
         locales : str or None, or sequence of these
             One language for all, or one for each; None is Whisper without an
             adapter.
+        batch_size : int
+            How many are decoded together; not more than ``max_resident`` if they
+            are of more languages than that.
 
         Returns
         -------
@@ -300,9 +307,10 @@ class Bank:
             except ValueError as error:
                 results[i] = error
         by_length = sorted(states, key=lambda i: len(states[i]))
-        size = min(BATCH, self._slots.max_resident)
-        for first in range(0, len(by_length), size):
-            rows = by_length[first : first + size]
+        if len(set(locales)) > self._slots.max_resident:
+            batch_size = min(batch_size, self._slots.max_resident)
+        for first in range(0, len(by_length), batch_size):
+            rows = by_length[first : first + batch_size]
             texts = self._texts([states[i] for i in rows], [locales[i] for i in rows])
             for i, text in zip(rows, texts, strict=True):
                 results[i] = text

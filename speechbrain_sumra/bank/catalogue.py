@@ -113,6 +113,10 @@ class Catalogue:
         """Take a language out; its file stays."""
         self[locale]
         del self._languages[locale]
+        if not self._languages:  # any other may come now
+            self._shared.clear()
+            self._known_kinds.clear()
+            self._bases.clear()
 
     def load(self, language: Language) -> tuple[LowRank, dict[str, torch.Tensor]]:
         """Read one of the languages.
@@ -162,6 +166,12 @@ class Catalogue:
                 f"it does not fit this bank: its base fingerprint is {str(base)[:12]}, "
                 f"the bank's is {self.base_fingerprint[:12]}. Make a bank of the base "
                 f"model it was trained on ({metadata.get('base_model')})."
+            )
+        locale = str(metadata.get("locale"))
+        if metadata["language"] == "own" and "+" in locale:
+            raise AdapterFileError(
+                f"it was trained on several languages, {locale}, each with its own "
+                "token: a language of a bank has one. Load it by itself (load_adapted)."
             )
         own_down = has_own_down(metadata)
         settings = {name: metadata[name] for name in metadata["settings"]}

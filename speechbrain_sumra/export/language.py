@@ -13,19 +13,6 @@ from speechbrain_sumra.adapted import AdaptedWhisper
 DEFAULT_CODE = "la"
 
 
-def language_ids(model: AdaptedWhisper) -> dict[str, int]:
-    """Whisper's own languages: the token id of each code.
-
-    Arguments
-    ---------
-    model : AdaptedWhisper
-        A multilingual model.
-    """
-    ids = list(model.language_tokens)
-    tokens = model.tokenizer.convert_ids_to_tokens(ids)
-    return {token.strip("<|>"): i for token, i in zip(tokens, ids, strict=True)}
-
-
 def new_locale(model: AdaptedWhisper) -> str | None:
     """The locale of a new language token, or None without such a token.
 
@@ -72,7 +59,7 @@ def exported_code(model: AdaptedWhisper, as_language: str | None = None) -> str 
                 f"it cannot answer to {as_language!r}. Leave as_language out."
             )
         return None
-    ids = language_ids(model)
+    ids = model.language_ids
     if asked is not None and asked not in ids:
         raise ValueError(
             f"Unknown language {as_language!r}: expected one of this Whisper's own, "
@@ -81,7 +68,14 @@ def exported_code(model: AdaptedWhisper, as_language: str | None = None) -> str 
     if model.language_setting == "new":
         own = new_locale(model).split("-")[0].lower()
         return asked or (own if own in ids else DEFAULT_CODE)
-    code = {i: code for code, i in ids.items()}[model.prompt[1]]
+    codes = {i: code for code, i in ids.items()}
+    if model.prompt[1] not in codes:
+        raise ValueError(
+            "The model was trained on several languages, each with its own token "
+            '(language "own"), and an exported one answers to one language. Train it '
+            "with language: new, or on one locale."
+        )
+    code = codes[model.prompt[1]]
     if asked not in (None, code):
         raise ValueError(
             f"The model was trained with the language token of {code!r} and answers "

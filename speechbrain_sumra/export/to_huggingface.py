@@ -17,7 +17,7 @@ from transformers import (
 
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.export.folder import new_folder, write_record
-from speechbrain_sumra.export.language import exported_code, language_ids
+from speechbrain_sumra.export.language import exported_code
 
 logger = get_logger(__name__)
 
@@ -117,7 +117,7 @@ def _plain_whisper(
     row = state.pop(NEW_ROW, None)
     if row is not None:
         state[TABLE] = state[TABLE].clone()
-        state[TABLE][language_ids(model)[code]] = row[0]
+        state[TABLE][model.language_ids[code]] = row[0]
     state["proj_out.weight"] = state[TABLE]
     with torch.device("meta"):
         plain = WhisperForConditionalGeneration(copy.deepcopy(model.config))
@@ -147,7 +147,7 @@ def _generation_config(model: AdaptedWhisper, code: str | None) -> GenerationCon
         if hasattr(config, "lang_to_id"):
             del config.lang_to_id
         return config
-    ids = language_ids(model)
+    ids = model.language_ids
     config.is_multilingual, config.language = True, code
     config.lang_to_id = {f"<|{name}|>": i for name, i in ids.items()}
     if model.language_setting == "new":

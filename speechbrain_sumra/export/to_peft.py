@@ -9,7 +9,7 @@ from transformers import WhisperForConditionalGeneration
 from speechbrain_sumra.adapted import AdaptedWhisper
 from speechbrain_sumra.export.extras import import_extra
 from speechbrain_sumra.export.folder import new_folder, write_record
-from speechbrain_sumra.export.language import language_ids, required_code
+from speechbrain_sumra.export.language import required_code
 from speechbrain_sumra.export.lora_update import LoraUpdate, low_rank_update
 from speechbrain_sumra.export.to_huggingface import warn_of_context
 from speechbrain_sumra.peft_adapters import ADAPTER
@@ -86,7 +86,7 @@ def export_peft(
             state[f"{PREFIX}{name}.{part}"] = value
     config.modules_to_save = changed or None
     if model.language_setting == "new":
-        config.trainable_token_indices = {EMBEDDING: [language_ids(model)[code]]}
+        config.trainable_token_indices = {EMBEDDING: [model.language_ids[code]]}
         row = model.model.decoder.embed_tokens.new_token.weight
         state[f"{PREFIX}{EMBEDDING}.token_adapter.trainable_tokens_delta"] = row
     adapted = peft.get_peft_model(base, config).eval()
@@ -185,7 +185,7 @@ def _check_same(model: AdaptedWhisper, adapted: nn.Module, code: str | None) -> 
     wav = torch.randn(1, 16000, generator=generator).to(device)
     text = torch.randint(1000, (8,), generator=generator).tolist()
     ours, theirs = model.prompt + text, model.prompt + text
-    ids = language_ids(model) if code is not None else {}
+    ids = model.language_ids if code is not None else {}
     if code is not None:
         theirs[1] = ids[code]
     states = model.encode(wav, "full")

@@ -26,6 +26,15 @@ NAMES = {
     "sumra": "SumRA",
     "sumra_train_a": "SumRA (train A)",
 }
+# How a step of training is made, and what the runs of earlier versions had.
+STEPS = {
+    "batch_size": 4,
+    "grad_accumulation_factor": 1,
+    "max_grad_norm": 5.0,
+    "weight_decay": 0.01,
+    "sort_window": 1,
+    "validations_per_epoch": 8,
+}
 # Beside those of the adapter, what tells two runs of one seed apart.
 SETTINGS = (
     "base_model",
@@ -42,12 +51,14 @@ SETTINGS = (
     "avg_checkpoints",
     "stop_repetition",
     "data_hash",
+    *STEPS,
 )
 # Settings that runs of earlier versions do not name, and what theirs were.
 EARLIER = {
     "label_smoothing": 0.0,
     "adapted_encoder_layers": 0,
     "stop_repetition": False,
+    **STEPS,
 }
 # VeRA's name for the seed; what follows from the settings; what the run says itself.
 NOT_SETTINGS = (

@@ -260,11 +260,25 @@ class ASR(sb.Brain):
         logger.info("Initialisation: %s", path)
 
     def on_fit_start(self):
-        """As the parent, and tell the method how long training will be."""
+        """As the parent, and tell the method how long training will be.
+
+        Raises
+        ------
+        ValueError
+            If there are too few batches for a single step.
+        """
+        # As the parent counts them: a rest of a part makes no step.
+        batches, factor = self.batches_per_part, self.grad_accumulation_factor
+        steps = batches // factor
+        if steps == 0:
+            raise ValueError(
+                f"Nothing would be trained: a step takes {factor} batches "
+                f"(--grad_accumulation_factor), and there are only {batches} from one "
+                "validation to the next. Lower it, --batch_size or "
+                "--validations_per_epoch."
+            )
         method = self.whisper.adapters
         if method is not None:
-            # As the parent counts them: a rest of a part makes no step.
-            steps = self.batches_per_part // self.grad_accumulation_factor
             method.start_training(steps * self.hparams.number_of_validations)
             if method.has_state:
                 self.checkpointer.add_recoverable("method", method)
@@ -297,9 +311,13 @@ class ASR(sb.Brain):
         method = self.whisper.adapters
         if method is not None:
             # Before the parent sets the gradients to None.
-            self.optimizer.register_step_post_hook(
-                lambda *_: method.after_step(self.optimizer_step + 1)
-            )
+            self.optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, *_):
+        """Tell the method of a step, unless fp16 overflowed and nothing has changed."""
+        overflowed = getattr(self.optimizer, "found_inf", None)  # of GradScaler
+        if overflowed is None or not overflowed.item():
+            self.whisper.adapters.after_step(self.optimizer_step + 1)
 
     def _clip_all_groups(self, parameters):
         """Clip gradients together; the parent clips those of the first group."""
@@ -313,12 +331,15 @@ class ASR(sb.Brain):
     def on_evaluate_start(self, max_key=None, min_key=None):
         """Take the average weights of the best checkpoints, and nothing else of them.
 
-        Counters and history stay where the run ended.
+        Without a key the weights stay as they are. Counters and history stay where
+        the run ended.
         """
+        if max_key is None and min_key is None:
+            return
         best = self.checkpointer.find_checkpoints(
             max_key=max_key,
             min_key=min_key,
-            max_num_checkpoints=self.hparams.avg_checkpoints if min_key else 1,
+            max_num_checkpoints=self.hparams.avg_checkpoints,
         )
         for checkpoint in best:
             verify(checkpoint)
@@ -343,7 +364,7 @@ class ASR(sb.Brain):
             Tells the files of several scorings apart.
         min_key : str
             Score the average of the ``avg_checkpoints`` checkpoints with the lowest
-            values of this; by default the latest one, if there is any.
+            values of this; by default the model as it is.
 
         Returns
         -------

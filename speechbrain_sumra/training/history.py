@@ -56,11 +56,11 @@ class History:
 
     @checkpoints.mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Continue the history of a checkpoint."""
+        """Continue the history of a checkpoint; what was measured before it counts."""
         del end_of_epoch
         state = json.loads(Path(path).read_text(encoding="utf-8"))
         self.records = state["records"]
-        self.seconds = Counter(state["seconds"])
+        self.seconds.update(state["seconds"])
 
     def plot(self, path: str | Path) -> None:
         """Draw loss, error rates and learning rate over the epochs.

@@ -79,6 +79,29 @@ def _read_merged(path: Path) -> Mapping:
     return merged
 
 
+def setting_names(path: str | Path) -> set[str]:
+    """The settings that an experiment file has, included ones as well.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file.
+
+    Raises
+    ------
+    HparamsError
+        If one of the files does not exist.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "small.yaml"
+    >>> _ = path.write_text("rank: 32\\nalpha: !ref <rank>\\n")
+    >>> sorted(setting_names(path))
+    ['alpha', 'rank']
+    """
+    return set(_read_merged(Path(path)))
+
+
 def load_hparams(
     path: str | Path, overrides: str = "", only: Iterable[str] | None = None
 ) -> dict:

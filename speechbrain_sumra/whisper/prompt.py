@@ -19,8 +19,10 @@ class PromptedWhisper(Whisper):
         """Give the tokenizer, and the model if need be, the language token."""
         self.language_setting = language
         self.language = None
-        if language in ("none", "own"):
+        if language == "none":
             prompt_language = None
+        elif language == "own":
+            prompt_language = self._only_language(locale)
         elif not self.is_multilingual:
             raise ValueError(
                 f"{self.source} is an English-only Whisper without language "
@@ -74,9 +76,15 @@ class PromptedWhisper(Whisper):
                 f"Unknown language {language!r}: expected 'none' (no language "
                 "token), 'new' (a new token for the locale), 'own' (the token of each "
                 "utterance's locale), or one of this Whisper's own: "
-                f"{', '.join(self._language_codes())}."
+                f"{', '.join(sorted(self.language_ids))}."
             )
         return token
+
+    def _only_language(self, locale: str | None) -> int | None:
+        """Token of the language of all utterances, if there is one and it is known."""
+        code = (locale or "").split("-")[0]
+        several = "+" in (locale or "")
+        return None if several else self.language_ids.get(code)
 
     def _add_language(self, locale: str) -> int:
         """Append a token for the locale; its embedding is one trainable row."""
@@ -110,9 +118,12 @@ class PromptedWhisper(Whisper):
         """Ids of Whisper's own language tokens (99, or 100 from large-v3)."""
         return range(self.bos + 1, self.translate)
 
-    def _language_codes(self) -> list[str]:
-        tokens = self.tokenizer.convert_ids_to_tokens(list(self.language_tokens))
-        return sorted(token.strip("<|>") for token in tokens)
+    @property
+    def language_ids(self) -> dict[str, int]:
+        """The id of each of them, by the language's code."""
+        ids = list(self.language_tokens)
+        tokens = self.tokenizer.convert_ids_to_tokens(ids)
+        return {token.strip("<|>"): i for token, i in zip(tokens, ids, strict=True)}
 
     @property
     def prompt(self) -> list[int]:

@@ -97,6 +97,15 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
             monkeypatch,
             **{**settings, "lr": 0.02},
         )
+    # Options that SpeechBrain takes for itself are settings, too.
+    with pytest.raises(HparamsError, match="max_grad_norm: 5.0 there, 1.0 now"):
+        run_here(monkeypatch, **settings, max_grad_norm=1.0)
+
+    # Scored now, an unadapted model is still not what was trained.
+    (folder / "unadapted.json").unlink()
+    late = run_here(monkeypatch, **settings)
+    assert late["test_wer_before"] == summary["test_wer_before"]
+    assert late["test_loss"] == summary["test_loss"]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_a_basis_from_speech_is_made_once_and_trained_on(
     assert basis.made_from["locales"] == ["cs", "sv-SE"]
     assert basis.made_from["utterances"] == 5
     assert len(basis.tensors) == 20 + 6 * adapted_layers
+    # Of the same speech it is there already, of other speech it would be another.
+    again = {**settings, "locale": "cs+sv-SE", "calibration_utterances": 5}
+    assert make_basis(monkeypatch, strategy, **again) == path
+    with pytest.raises(ValueError, match="'seed': 7.*Remove it, or name another"):
+        make_basis(monkeypatch, strategy, **again, seed=7)
+    assert path.stat().st_mtime_ns == written
 
 
 def test_without_its_basis_the_strategy_is_refused(

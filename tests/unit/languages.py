@@ -43,6 +43,7 @@ class Languages:
         language="new",
         context="full",
         encoder_layers=0,
+        locale="xx",
         **settings,
     ):
         """An adapted model, its trained parameters moved at random."""
@@ -56,7 +57,7 @@ class Languages:
             self.source,
             self.places["pretrained_folder"],
             language,
-            locale="xx",
+            locale=locale,
             encoder_context=context,
             adapted_encoder_layers=encoder_layers,
         )

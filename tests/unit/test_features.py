@@ -142,6 +142,7 @@ def test_without_room_nothing_is_kept(clips, whisper, tmp_path, mode, caplog):
     assert "--feature_cache_gb" in caplog.text
     states(clips, whisper)
     assert states.full and not states._memory
+    assert caplog.text.count("There is no room for more encoder states") == 1
     assert not list((tmp_path / "features").rglob("*.safetensors"))
 
 

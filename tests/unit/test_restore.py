@@ -7,6 +7,7 @@ from speechbrain.nnet.adapters import LoRA
 from torch import nn
 
 from speechbrain_sumra import SORSA
+from speechbrain_sumra.adalora import AdaLora
 from speechbrain_sumra.adapter_file import (
     AdapterFileError,
     read_adapter,
@@ -23,6 +24,8 @@ METHODS = {
     "lora-fa": {"method": PeftAdapters, "frozen": ["*.lora_A.*"], "seed": 7},
     "dora": {"method": PeftAdapters, "use_dora": True},
     "pissa": {"method": PeftAdapters, "init_lora_weights": "pissa"},
+    "adalora": {"method": AdaLora, "init_r": 4, "target_r": 2},
+    "further layers": {"unfrozen_layers": ["model.decoder.embed_positions"]},
     "some layers": {"target_layers": ["*.fc1"], "train_norms": False},
     "full fine-tuning": {"method": None, "unfrozen_layers": ["model.decoder"]},
     "sumra, encoder": {"encoder_layers": 1},

@@ -57,12 +57,43 @@ def test_a_bank_says_what_the_adapted_model_says(bank, languages, method, langua
     assert mixed == [expected[0], unadapted[1], expected[2], unadapted[3]]
 
 
+def test_a_language_of_whisper_speaks_after_its_own_token(bank, languages):
+    model = languages.model(1, language="own", locale="pl")
+    bank.add("pl", languages.save("pl", model))
+    assert bank.prompt("pl") == model.prompt == model.prompt_of("pl")
+    states, lengths = draw_states(2)
+    expected = GreedySearcher(model, TOKENS)(states, lengths)
+    assert bank.decode(states, lengths, ["pl"] * 2) == expected
+
+
+def test_as_many_rows_are_decoded_together_as_asked_for(languages, monkeypatch):
+    bank = languages.bank(max_resident=2)
+    for seed, name in enumerate("abc"):
+        bank.add(name, languages.make(name, seed))
+    torch.manual_seed(0)
+    waveforms = [torch.randn(1600) for _ in range(6)]
+    sizes, decode = [], bank.decode
+
+    def counted(states, lengths, locales):
+        sizes.append(len(locales))
+        return decode(states, lengths, locales)
+
+    monkeypatch.setattr(bank, "decode", counted)
+    alike = [bank.transcribe(waveforms, "a", size) for size in (1, 4, 20)]
+    assert alike[0] == alike[1] == alike[2]
+    assert sizes == [1] * 6 + [4, 2] + [6]
+    sizes.clear()
+    bank.transcribe(waveforms, list("abcabc"), 20)  # more than fit at once
+    assert sizes == [2, 2, 2]
+
+
 def test_without_a_locale_it_is_whisper(bank, languages, tmp_path):
     bank.add("xx", languages.make("xx", 1))
     base = Whisper(languages.source, tmp_path, "none").eval()
     states, lengths = draw_states(3)
     expected = GreedySearcher(base, TOKENS)(states, lengths)
     assert bank.decode(states, lengths, [None] * 3) == expected
+    assert bank.prompt(None) == base.prompt
 
 
 def test_every_row_of_a_mixed_batch_gets_what_it_would_alone(bank, languages):

@@ -58,6 +58,23 @@ def test_another_base_or_basis_is_refused(bank, languages, tmp_path):
     assert bank.locales == ["a"]
 
 
+def test_an_empty_bank_takes_any_rank(bank, languages):
+    bank.add("a", languages.make("a", 1))
+    other = languages.make("b", 1, rank=2)
+    with pytest.raises(AdapterFileError, match="use another bank"):
+        bank.add("b", other)
+    bank.remove("a")
+    bank.add("b", other)
+    assert bank.locales == ["b"]
+
+
+def test_a_language_has_one_token(bank, languages):
+    model = languages.model(1, language="own", locale="cs+pl")
+    path = languages.save("cs+pl", model)
+    with pytest.raises(AdapterFileError, match=r"several languages, cs\+pl, each"):
+        bank.add("both", path)
+
+
 def edited(path, kind):
     """Damage a file in one way."""
     metadata, tensors = read_adapter(path)

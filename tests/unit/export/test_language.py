@@ -51,6 +51,12 @@ def test_an_existing_language_is_its_own_code_and_no_other(whisper):
         exported_code(model, "cs")
 
 
+def test_a_language_of_whisper_is_its_own_code(whisper):
+    assert exported_code(whisper("own", "sv-SE")) == "sv"
+    with pytest.raises(ValueError, match="answers to one language"):
+        exported_code(whisper("own", "cs+pl"))
+
+
 def test_without_a_language_token_there_is_no_code(whisper):
     model = whisper("none")
     assert exported_code(model) is None

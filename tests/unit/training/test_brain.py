@@ -1,5 +1,6 @@
 """The training loop's hooks: regularizer, parameter groups, steps, calibration."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -158,6 +159,17 @@ def test_the_method_hears_of_every_step_with_gradients(brain, batch):
     assert heard == [(1, True), (2, True)]
 
 
+def test_the_method_hears_nothing_of_steps_that_overflow(brain):
+    trainer, heard = brain(), []
+    trainer.whisper.adapters.after_step = heard.append
+    trainer.opt_class = partial(torch.optim.AdamW, fused=True)
+    trainer.init_optimizers()
+    for overflowed in (1.0, 0.0):
+        trainer.optimizer.found_inf = torch.tensor(overflowed)  # as GradScaler does
+        trainer.optimizer.step()
+        assert len(heard) == 1 - overflowed
+
+
 def test_the_best_checkpoints_are_averaged(brain):
     trainer = brain()
     trainer.checkpointer.add_recoverable("whisper", trainer.whisper)
@@ -174,10 +186,19 @@ def test_the_best_checkpoints_are_averaged(brain):
         for name, value in trained_tensors(trainer.whisper).items():
             mean = sum(saved[i][name] for i in members) / number
             torch.testing.assert_close(value, mean)
-    # Without a measure, the last one.
+    # Without a measure, as it is.
+    for parameter in trained.values():
+        nn.init.ones_(parameter.data)
     trainer.on_evaluate_start()
-    for name, value in trained_tensors(trainer.whisper).items():
-        assert torch.equal(value, saved[2][name])
+    for value in trained_tensors(trainer.whisper).values():
+        assert (value == 1).all()
+
+
+def test_too_few_batches_for_a_step_are_refused(brain):
+    trainer = brain()
+    trainer.batches_per_part, trainer.grad_accumulation_factor = 3, 4
+    with pytest.raises(ValueError, match="4 batches .*only 3.*Lower it"):
+        trainer.on_fit_start()
 
 
 def test_the_last_plot_is_drawn_and_of_the_others_few(brain, tmp_path):
