@@ -12,14 +12,16 @@ from speechbrain_sumra.fingerprint import fingerprint_weights
 from speechbrain_sumra.layer_adapters import LayerAdapters
 from speechbrain_sumra.method import AdaptationMethod
 
-# Every linear layer of the decoder (10 a layer), not the tied output
-# projection; names as SpeechBrain's Whisper has them.
-LINEARS = ["*_attn.*_proj", "fc[12]"]
+# The linear layers of a layer, not the tied output projection; names as SpeechBrain's
+# Whisper has them. A layer of the decoder has eight in its attentions, one of the
+# encoder four.
+ATTENTION, MLP = "*_attn.*_proj", "fc[12]"
+LINEARS = {"all": [ATTENTION, MLP], "attention": [ATTENTION], "mlp": [MLP]}
 NORM = "*_layer_norm"
-DECODER_LINEARS = [f"model.decoder.layers.*.{linear}" for linear in LINEARS]
+DECODER_LINEARS = [f"model.decoder.layers.*.{linear}" for linear in LINEARS["all"]]
 DECODER_NORMS = [f"model.decoder.layers.*.{NORM}", "model.decoder.layer_norm"]
 # Of which those of the last layers may be adapted, too.
-ENCODER_LINEARS = [f"model.encoder.layers.*.{linear}" for linear in LINEARS]
+ENCODER_LINEARS = [f"model.encoder.layers.*.{linear}" for linear in LINEARS["all"]]
 ENCODER_NORMS = [f"model.encoder.layers.*.{NORM}", "model.encoder.layer_norm"]
 LANGUAGE_TOKEN = ["model.decoder.embed_tokens.new_token"]
 
@@ -49,9 +51,11 @@ class AdaptedWhisper(AdaptedModel):
         Train the layer norms of the decoder, as the paper does, and of adapted
         encoder layers. Default: True.
     target_layers : list of str
-        Names of the layers to adapt, with shell-style wildcards. Default:
-        every linear layer of the decoder and of the encoder's last
+        Names of the layers to adapt, with shell-style wildcards. Default: those of
+        ``linears`` of the decoder and of the encoder's last
         ``adapted_encoder_layers``, if the Whisper has such.
+    linears : str
+        Which linear layers: "all" (default), "attention" or "mlp" alone.
     unfrozen_layers : list of str
         Further layers to train as they are, e.g. ["model.decoder"]. Without
         adapters these are trained, and with them the encoder's last
@@ -80,8 +84,9 @@ class AdaptedWhisper(AdaptedModel):
         train_norms: bool = True,
         target_layers: list[str] | None = None,
         unfrozen_layers: list[str] | None = None,
+        linears: str = "all",
     ):
-        target_layers = target_layers or adapted_linears(model_to_adapt)
+        target_layers = target_layers or adapted_linears(model_to_adapt, linears)
         unfrozen_layers = list(unfrozen_layers or [])
         if adapter_class is not None or unfrozen_layers:
             if adapter_class is None:
@@ -230,28 +235,40 @@ class AdaptedWhisper(AdaptedModel):
         return self.adapters.regularizer(self.adapted_model)
 
 
-def adapted_linears(whisper: nn.Module) -> list[str]:
+def adapted_linears(whisper: nn.Module, linears: str = "all") -> list[str]:
     """Names of the linear layers that are adapted unless others are asked for.
 
     Arguments
     ---------
     whisper : torch.nn.Module
         A Whisper. If it has no ``adapted_encoder_layers``, none of the encoder's are.
+    linears : str
+        "all", or those of "attention" or "mlp" alone.
 
     Returns
     -------
     list of str
         With shell-style wildcards.
 
+    Raises
+    ------
+    ValueError
+        If linears is none of these.
+
     Example
     -------
     >>> adapted_linears(nn.Linear(2, 2))
     ['model.decoder.layers.*.*_attn.*_proj', 'model.decoder.layers.*.fc[12]']
+    >>> adapted_linears(nn.Linear(2, 2), "mlp")
+    ['model.decoder.layers.*.fc[12]']
     """
-    encoder = _adapted_encoder(whisper)
-    return DECODER_LINEARS + [
-        f"{layer}.{name}" for layer in encoder for name in LINEARS
-    ]
+    if linears not in LINEARS:
+        raise ValueError(
+            f"Unknown adapted_linears {linears!r}; expected one of "
+            f"{', '.join(LINEARS)}."
+        )
+    layers = ["model.decoder.layers.*", *_adapted_encoder(whisper)]
+    return [f"{layer}.{name}" for layer in layers for name in LINEARS[linears]]
 
 
 def _adapted_norms(whisper: nn.Module) -> list[str]:

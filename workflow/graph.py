@@ -8,7 +8,8 @@ from pathlib import Path
 from run import Run, as_text, command_line, label, make_run
 from study import FROM_SPEECH, Study, learner_of, options_of, starters_of
 
-BASIS = ("strategy", "rank", "row_norm", "adapted_encoder_layers")
+PLACES = ("adapted_encoder_layers", "adapted_linears")
+BASIS = ("strategy", "rank", "row_norm", *PLACES)
 # What encoder states depend on, beside model and clip.
 STATES = ("encoder_context", "adapted_encoder_layers")
 PREPARATION = ("dev_hours", "test_hours", "max_duration", "max_characters")
@@ -165,7 +166,7 @@ class Graph:
         learner = learner_of(run, self.config)
         if learner is not None:
             places["init_from"] = self.path(learner, "adapter.safetensors")
-        same = {name: run[name] for name in ("rank", "adapted_encoder_layers")}
+        same = {name: run[name] for name in ("rank", *PLACES)}
         bare = make_run({"method": "sumra", "model": run.model, **same})
         return command_line(bare, self.options, **places)
 

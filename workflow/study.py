@@ -29,7 +29,10 @@ KEYS = (
 # Strategies of SumRA whose A is made from speech of other languages.
 FROM_SPEECH = ("inputs", "gradients", "corda", LEARNED)
 # What the run that learns A has in common with those that use it.
-SAME_AS_LEARNED = ("rank", "alpha", "row_norm", "train_norms", "adapted_encoder_layers")
+SAME_AS_LEARNED = (
+    *("rank", "alpha", "row_norm", "train_norms"),
+    *("adapted_encoder_layers", "adapted_linears"),
+)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,60 @@ import logging
 import multiprocessing
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import speechbrain as sb
+from speechbrain.core import RunOptions
 
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.training.failures import advice
+from speechbrain_sumra.training.hparams import merge_overrides, setting_names
 from speechbrain_sumra.training.stop_request import STOPPED, stop_request
 
 INTERRUPTED = 130  # as shells have it for Ctrl+C
+PRECISIONS = ("precision", "eval_precision")
+
+
+def parse_arguments(argv: list[str]) -> tuple[str, RunOptions, str]:
+    """As SpeechBrain's, but options that are settings of the experiment file are these.
+
+    SpeechBrain takes options of its own, such as max_grad_norm, for itself: then what
+    depends on them, or keeps what a run was made with, would not know of them. Nor does
+    it know the precision "auto".
+
+    Arguments
+    ---------
+    argv : list of str
+        The command line, without the script's name.
+
+    Returns
+    -------
+    hparams_file : str
+    run_opts : RunOptions
+    overrides : str
+        YAML.
+    """
+    argv, automatic = _without_auto(argv)
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    given = run_opts.overridden_args & setting_names(hparams_file)
+    values = {**{name: run_opts[name] for name in given}, **automatic}
+    overrides = merge_overrides(overrides, **values)
+    left = run_opts.overridden_args - values.keys()
+    return hparams_file, replace(run_opts, overridden_args=left), overrides
+
+
+def _without_auto(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line without ``--precision auto`` and the like, and these."""
+    rest, automatic = list(argv), {}
+    for name in PRECISIONS:
+        for words in ([f"--{name}=auto"], [f"--{name}", "auto"]):
+            for i in range(len(rest)):
+                if rest[i : i + len(words)] == words:
+                    del rest[i : i + len(words)]
+                    automatic[name] = "auto"
+                    break
+    return rest, automatic
 
 
 def run(main: Callable[[list[str]], object], description: str) -> None:

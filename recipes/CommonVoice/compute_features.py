@@ -13,14 +13,13 @@ computation goes on.
 
 from pathlib import Path
 
-import speechbrain as sb
-from command import run
+from command import parse_arguments, run
 from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
 from train import prepare
 
 from speechbrain_sumra.data import load_datasets
-from speechbrain_sumra.training.hparams import load_hparams, merge_overrides
+from speechbrain_sumra.training.hparams import load_hparams
 
 SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours"),
@@ -73,9 +72,7 @@ def compute_features(hparams: dict, device: str, show_progress: bool = True) -> 
 
 def main(argv: list[str]) -> int:
     """Compute the states that a command line asks for; return how many there are."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
-    if "precision" in run_opts.overridden_args:
-        overrides = merge_overrides(overrides, precision=run_opts["precision"])
+    hparams_file, run_opts, overrides = parse_arguments(argv)
     hparams = load_hparams(hparams_file, overrides, only=SETTINGS)
     # For manifests alone.
     hparams["output_folder"] = Path(hparams["feature_folder"]) / hparams["locale"]

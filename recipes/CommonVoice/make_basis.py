@@ -28,9 +28,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import speechbrain as sb
 import torch
-from command import run
+from command import parse_arguments, run
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import infer_device
 from tqdm import tqdm
@@ -58,7 +57,13 @@ SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours", "seed"),
     *("max_duration", "max_characters", "durations_file", "skip_prep", "strategy"),
     *("output_folder", "basis_folder", "calibration_utterances", "adapter_class"),
-    *("adapter_kwargs", "init_from", "whisper_pretrained", "encoder_states"),
+    *(
+        "adapter_kwargs",
+        "adapted_linears",
+        "init_from",
+        "whisper_pretrained",
+        "encoder_states",
+    ),
 )
 
 
@@ -96,8 +101,8 @@ def make_from_speech(hparams: dict, device: str) -> Path:
     whisper = whisper.to(device)
     method = method_from(hparams["adapter_class"], hparams["adapter_kwargs"])
     names = [name for name, _ in whisper.named_modules()]
-    layers = [fnmatch.filter(names, linears) for linears in adapted_linears(whisper)]
-    layers = sum(layers, [])
+    wanted = adapted_linears(whisper, hparams["adapted_linears"])
+    layers = sum([fnmatch.filter(names, linears) for linears in wanted], [])
     description = basis_description(whisper.base_fingerprint, method, layers)
 
     manifests = prepare(hparams)
@@ -154,10 +159,8 @@ def make_from_adapter(hparams: dict) -> Path:
 
 def main(argv: list[str]) -> Path:
     """Make a basis from the command line; return its file."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_arguments(argv)
     overrides = merge_overrides(overrides, language="own")
-    if "precision" in run_opts.overridden_args:
-        overrides = merge_overrides(overrides, precision=run_opts["precision"])
     hparams = load_hparams(hparams_file, overrides, only=SETTINGS)
     # For manifests alone.
     hparams["output_folder"] = Path(hparams["basis_folder"]) / "speech"

@@ -14,8 +14,8 @@ it includes can be set as --key value: --rank, --strategy, --language,
 --train_hours, --lr, --seed, ... --locale cs+pl+sl adapts to several together.
 
 A run scores the unadapted model on the test set, trains with a validation
-every 1/8 epoch, scores the checkpoint of the lowest validation WER, and leaves
-in its output_folder: adapter.safetensors (the language), summary.json,
+every 1/8 epoch, scores the checkpoint of the lowest validation WER (of SumRA the
+mean of the best half of them, see --avg_checkpoints), and leaves in its output_folder: adapter.safetensors (the language), summary.json,
 wer_test.txt, test_hypotheses.jsonl, training.png, tensorboard/ and manifests/.
 Started again after an interruption, it goes on from the last validation; asked to
 stop by SIGTERM or SIGUSR1 while it trains, it saves the step first and exits with
@@ -26,12 +26,11 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import speechbrain as sb
 import torch
-from command import run
+from command import PRECISIONS, parse_arguments, run
 from several_locales import prepare_locales
 from speechbrain.utils.distributed import (
     ddp_init_group,
@@ -55,7 +54,6 @@ from speechbrain_sumra.training.hparams import (
     keep_settings,
     load_hparams,
     merge_overrides,
-    setting_names,
 )
 from speechbrain_sumra.training.memory import limit_kernel_cache
 from speechbrain_sumra.training.summary import versions, write_summary
@@ -63,7 +61,6 @@ from speechbrain_sumra.training.warm_start import warm_start
 
 logger = get_logger(__name__)
 
-PRECISIONS = ("precision", "eval_precision")
 SCORES = ("loss", "WER", "CER", "errors", "words")
 # Of a step of training.
 STEPS = (
@@ -220,13 +217,8 @@ def train_and_average(hparams_file: str, run_opts: dict, overrides: str) -> dict
 def main(argv: list[str]) -> dict:
     """Run an experiment from its command line; return its summary."""
     limit_kernel_cache()
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_arguments(argv)
     ddp_init_group(run_opts)
-    # SpeechBrain takes options of its own for itself: features depend on precision, and
-    # what a run was trained with must be among its settings.
-    given = run_opts.overridden_args & setting_names(hparams_file)
-    overrides = merge_overrides(overrides, **{name: run_opts[name] for name in given})
-    run_opts = replace(run_opts, overridden_args=run_opts.overridden_args - given)
     settings = load_hparams(
         hparams_file, overrides, only=[*PRECISIONS, "models_to_average"]
     )
@@ -331,6 +323,7 @@ def run_built(
         variant=hparams["variant"],
         train_norms=hparams["train_norms"],
         adapted_encoder_layers=hparams["adapted_encoder_layers"],
+        adapted_linears=hparams["adapted_linears"],
         seed=hparams["seed"],
         precision=brain.precision,
         eval_precision=brain.eval_precision,

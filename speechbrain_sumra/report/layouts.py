@@ -174,8 +174,9 @@ def layouts(study: Study) -> list[Layout]:
             title="Table 5: choices",
             about="The language token in the prompt (new: a trained one; none; or an "
             "existing language's), whether norms are trained, how many of the last "
-            "layers of the encoder are adapted beside the decoder, and how many "
-            "checkpoints, the best by validation WER, are averaged for the test.",
+            "layers of the encoder are adapted beside the decoder, which linear layers "
+            "of each, and how many checkpoints, the best by validation WER, are "
+            "averaged for the test.",
             groups=study.choices(),
             heading=lambda run: run.model,
             labels=_prompt,
@@ -212,6 +213,7 @@ def _prompt(run: Run) -> dict[str, str]:
         "language": run.setting("language"),
         "train_norms": norms,
         "adapted_encoder_layers": str(run.setting("adapted_encoder_layers")),
+        "adapted_linears": run.setting("adapted_linears"),
         "avg_checkpoints": str(run.setting("avg_checkpoints")),
         "label_smoothing": f"{run.setting('label_smoothing'):g}",
     }

@@ -45,6 +45,7 @@ SETTINGS = (
     "language",
     "train_norms",
     "adapted_encoder_layers",
+    "adapted_linears",
     "train_hours",
     "number_of_epochs",
     "init_from",
@@ -57,6 +58,7 @@ SETTINGS = (
 EARLIER = {
     "label_smoothing": 0.0,
     "adapted_encoder_layers": 0,
+    "adapted_linears": "all",
     "stop_repetition": False,
     **STEPS,
 }

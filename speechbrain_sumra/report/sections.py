@@ -38,8 +38,8 @@ its runs with as many hours have.
   differ, where SumRA has several of them,
 - Table 4 those of FT, LoRA and SumRA in which train_hours and init_from may differ,
   where there are several train_hours,
-- Table 5 those in which language, train_norms, adapted_encoder_layers, avg_checkpoints
-  and label_smoothing may differ, where a method has several of them.
+- Table 5 those in which language, train_norms, adapted_encoder_layers, adapted_linears,
+  avg_checkpoints and label_smoothing may differ, where a method has several of them.
 
 Where several settings are left for one cell, such as learning rates, the table shows
 those with most seeds, and of these the ones of the lowest mean validation loss. The

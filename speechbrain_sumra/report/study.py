@@ -15,6 +15,7 @@ DEFAULTS = {
     "init_from": None,
     "encoder_context": "clip",
     "adapted_encoder_layers": 0,
+    "adapted_linears": "all",
     "label_smoothing": 0.0,
     "stop_repetition": False,
 }
@@ -24,6 +25,7 @@ CHOICES = {
     "language",
     "train_norms",
     "adapted_encoder_layers",
+    "adapted_linears",
     "avg_checkpoints",
     "label_smoothing",
 }

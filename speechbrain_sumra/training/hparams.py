@@ -75,8 +75,30 @@ def _read_merged(path: Path) -> Mapping:
     included = [included] if isinstance(included, str) else included
     merged, *others = [_read_merged(path.parent / name) for name in included]
     for other in [*others, experiment]:
-        recursive_update(merged, other)
+        recursive_update(merged, _mappings_taken(merged, other))
     return merged
+
+
+def _mappings_taken(settings: dict, others: Mapping) -> dict:
+    """Put mappings in the place of null; return what else is to be merged.
+
+    HyperPyYAML merges mappings, and refuses to where there is none.
+    """
+    taken = {
+        name: value
+        for name, value in others.items()
+        if isinstance(value, Mapping) and name in settings and settings[name] is None
+    }
+    settings.update(taken)
+    return {name: value for name, value in others.items() if name not in taken}
+
+
+def _with_overrides(path: Path, overrides: str) -> tuple[str, str]:
+    """An experiment's text, and the overrides that HyperPyYAML can make."""
+    experiment = _read_merged(path)
+    _check_overrides(path, experiment, overrides)
+    rest = _mappings_taken(experiment, _read_overrides(overrides))
+    return _as_text(experiment), _as_text(rest)
 
 
 def setting_names(path: str | Path) -> set[str]:
@@ -140,9 +162,7 @@ def load_hparams(
 'rnak'; ...
     """
     path = Path(path)
-    experiment = _read_merged(path)
-    _check_overrides(path, experiment, overrides)
-    text = _as_text(experiment)
+    text, overrides = _with_overrides(path, overrides)
     if only is None:
         return load_hyperpyyaml(text, overrides)
     resolved = ruamel.yaml.YAML().load(resolve_references(StringIO(text), overrides))
@@ -247,7 +267,8 @@ def keep_settings(
         If the folder holds a run with other settings; they are listed. Or if what
         its settings were cannot be read.
     """
-    resolved = resolve_references(StringIO(read_experiment(path)), overrides).read()
+    text, overrides = _with_overrides(Path(path), overrides)
+    resolved = resolve_references(StringIO(text), overrides).read()
     settings = {
         name: value
         for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()

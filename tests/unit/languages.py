@@ -47,7 +47,12 @@ class Languages:
         **settings,
     ):
         """An adapted model, its trained parameters moved at random."""
-        whole = {"train_norms", "target_layers", "unfrozen_layers"} & settings.keys()
+        whole = {
+            "train_norms",
+            "target_layers",
+            "unfrozen_layers",
+            "linears",
+        } & settings.keys()
         whole = {name: settings.pop(name) for name in whole}
         if method is PeftAdapters:
             settings = {"config": "LoraConfig", "r": 4, "lora_alpha": 6, **settings}

@@ -33,7 +33,8 @@ def adapted(tiny_whisper, tmp_path):
         base = Whisper(
             tiny_whisper, tmp_path / "pretrained", **settings.pop("base", {})
         )
-        whole = {"train_norms", "target_layers", "unfrozen_layers"} & settings.keys()
+        places = {"target_layers", "unfrozen_layers", "linears"}
+        whole = {"train_norms", *places} & settings.keys()
         whole = {name: settings.pop(name) for name in whole}
         adapter = settings.pop("adapter_class", SumRA)
         kwargs = {"rank": 4, **settings} if adapter is SumRA else settings
@@ -67,6 +68,22 @@ def test_the_encoders_last_layers_may_be_adapted_too(adapted):
     }
     decoder = {n for n in trained_tensors(model) if not n.startswith("model.encoder.")}
     assert decoder == trained_tensors(adapted()).keys()
+
+
+@pytest.mark.parametrize(("linears", "number"), [("attention", 20), ("mlp", 6)])
+def test_some_of_the_linears_may_be_adapted_alone(adapted, linears, number):
+    whole = adapted(base={"adapted_encoder_layers": 1})
+    part = adapted(base={"adapted_encoder_layers": 1}, linears=linears)
+    kind = "_attn." if linears == "attention" else ".fc"
+    expected = {name for name in whole.replace_layers if kind in name}
+    assert set(part.replace_layers) == expected and len(expected) == number
+    left_out = trained_tensors(whole).keys() - trained_tensors(part).keys()
+    assert all("adapter_up_proj" in name and kind not in name for name in left_out)
+
+
+def test_an_unknown_kind_of_linears_is_refused(adapted):
+    with pytest.raises(ValueError, match="'fc1'; expected one of all, attention, mlp"):
+        adapted(linears="fc1")
 
 
 def test_adapters_of_the_encoder_learn_from_its_states(adapted):

@@ -40,6 +40,7 @@ METHODS = {
     "rslora": {"method": PeftAdapters, "use_rslora": True},
     "lora-fa": {"method": PeftAdapters, "frozen": ["*.lora_A.*"]},
     "without norms": {"train_norms": False},
+    "mlp": {"linears": "mlp"},
 }
 
 

@@ -75,6 +75,8 @@ def test_a_setting_that_is_newer_than_a_run_does_not_divide_a_group(results, add
         {"language": "none"},
         {"train_norms": False},
         {"adapted_encoder_layers": 2},
+        {"adapted_linears": "mlp"},
+        {"batch_size": 8},
         {"init_from": {"a.safetensors": 1.0}},
         {"adapter": {"row_norm": "unit"}},
         {"data_hash": "e" * 64},

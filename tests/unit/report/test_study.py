@@ -44,6 +44,7 @@ def tables_of(results, path):
         ({**SUMRA, "avg_checkpoints": 2}, {"choices"}),
         ({"label_smoothing": 0.1}, {"choices"}),
         ({"adapted_encoder_layers": 2}, {"choices"}),
+        ({"adapted_linears": "mlp"}, {"choices"}),
         ({**SUMRA, "language": "none", "adapter": {"strategy": "greedy"}}, set()),
         ({"train_hours": 1}, {"hours"}),
         ({**SUMRA, "train_hours": 1, "init_from": "adapters/"}, {"hours"}),

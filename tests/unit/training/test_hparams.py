@@ -42,6 +42,21 @@ def test_overrides_reach_included_keys_and_references(experiment):
     }
 
 
+def test_a_mapping_may_take_the_place_of_null(tmp_path):
+    (tmp_path / "shared.yaml").write_text("start: null\nkwargs: {a: 1}\nrank: 2\n")
+    path = tmp_path / "small.yaml"
+    path.write_text("include: shared.yaml\nstart: {x: 0.5}\n")
+    assert load_hparams(path)["start"] == {"x": 0.5}
+    shared = tmp_path / "shared.yaml"
+    overrides = "start: {a.b: 0.7, c: 0.3}\nkwargs: {b: 2}"
+    found = load_hparams(shared, overrides)
+    expected = {"start": {"a.b": 0.7, "c": 0.3}, "kwargs": {"a": 1, "b": 2}, "rank": 2}
+    assert found == expected
+    assert load_hparams(shared, overrides, only=["start"]) == {"start": found["start"]}
+    keep_settings(shared, overrides, tmp_path)
+    assert load_hparams(tmp_path / "hyperparams.yaml") == expected
+
+
 def test_override_of_nothing_is_an_error(experiment):
     with pytest.raises(HparamsError, match="no setting 'rnk'; did you mean 'rank'"):
         load_hparams(experiment, "rnk: 2")
