@@ -48,10 +48,10 @@ class EncoderStates:
     folder : str or Path
         Where states are kept on disk.
     max_gigabytes : float
-        Limit of what is kept. An utterance takes frames x width x 2 bytes,
-        with 50 frames a second: 51 kB a second for whisper-base, 77 kB for
-        small, 128 kB for large; with the full encoder context always 30 s. What
-        does not fit is computed each time.
+        Limit of what is kept, of all models and settings in the folder. An utterance
+        takes frames x width x 2 bytes, with 50 frames a second: 51 kB a second for
+        whisper-base, 77 kB for small, 128 kB for large; with the full encoder context
+        always 30 s. What does not fit is computed each time.
     precision : str
         What the encoder multiplies in: "fp32" (default), "bf16", "fp16", or "auto";
         see ``choose_precision``.
@@ -120,13 +120,13 @@ class EncoderStates:
         rate = whisper.sampling_rate
         states = sum(whisper.count_states(int(duration * rate)) for duration in seconds)
         needed = states * width * 2
-        place, there, free = "memory", 0, self.max_bytes
+        place, there, others, free = "memory", 0, 0, self.max_bytes
         if self.mode == "disk":
             folder = self._folder_of(whisper)
             folder.mkdir(parents=True, exist_ok=True)
             place = str(folder)
-            kept = self.folder.glob("*/*/*.safetensors")  # of other settings, too
-            there = sum(path.stat().st_size for path in kept)
+            there = _bytes_in(folder)
+            others = sum(map(_bytes_in, self.folder.iterdir())) - there
             free = shutil.disk_usage(folder).free
         logger.info(
             "Encoder states: about %.2f GB for %d utterances, in %s (%.2f GB there).",
@@ -135,7 +135,7 @@ class EncoderStates:
             place,
             there / 1e9,
         )
-        self._room = max(0, min(self.max_bytes - there, free))
+        self._room = max(0, min(self.max_bytes - there - others, free))
         if needed > there + self._room:
             logger.warning(
                 "There is room for %.2f GB of encoder states (limit "
@@ -283,6 +283,11 @@ def _write(file: Path, states: torch.Tensor) -> None:
     # Checked by its sum when it is read, and made again if it is wrong.
     with replacing(file, durable=False) as partial:
         partial.write_bytes(save({"states": states}, {"crc32": checksum}))
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of the states of one model and settings."""
+    return sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
 
 
 def _read(file: Path) -> torch.Tensor:

@@ -15,8 +15,9 @@ it includes can be set as --key value: --rank, --strategy, --language,
 
 A run scores the unadapted model on the test set, trains with a validation
 every 1/8 epoch, scores the checkpoint of the lowest validation WER (of SumRA the
-mean of the best half of them, see --avg_checkpoints), and leaves in its output_folder: adapter.safetensors (the language), summary.json,
-wer_test.txt, test_hypotheses.jsonl, training.png, tensorboard/ and manifests/.
+mean of the best half of them, see --avg_checkpoints), and leaves in its
+output_folder: adapter.safetensors (the language), summary.json, wer_test.txt,
+test_hypotheses.jsonl, training.png, tensorboard/ and manifests/.
 Started again after an interruption, it goes on from the last validation; asked to
 stop by SIGTERM or SIGUSR1 while it trains, it saves the step first and exits with
 75. docs/reliability.md has more of what can happen.

@@ -211,3 +211,13 @@ def test_processes_share_a_folder(clips, tiny_whisper, tmp_path):
     assert len(set(sums)) == 1
     files = list((tmp_path / "features").rglob("*"))
     assert len([file for file in files if file.is_file()]) == 3
+
+
+def test_the_limit_is_of_the_whole_folder(clips, whisper, tiny_whisper, tmp_path):
+    folder = tmp_path / "features"
+    first = EncoderStates("disk", folder)
+    first(clips, whisper)
+    kept = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    second = EncoderStates("disk", folder, max_gigabytes=1.1 * kept / 1e9)
+    second.plan(Whisper(tiny_whisper, tmp_path, encoder_context="clip"), [1.0])
+    assert 0 < second._room < 0.2 * kept
