@@ -86,9 +86,9 @@ def test_segments_of_long_files_are_in_order(transcriber, clips):
 def test_batches_are_small_and_of_like_length(transcriber, clips, monkeypatch):
     transcribe, batches = transcriber.bank.transcribe, []
 
-    def recording(waveforms, locales):
+    def recording(waveforms, locales, **settings):
         batches.append([len(waveform) for waveform in waveforms])
-        return transcribe(waveforms, locales)
+        return transcribe(waveforms, locales, **settings)
 
     monkeypatch.setattr(transcriber.bank, "transcribe", recording)
     transcriber.transcribe_files(clips * 2, "aa", progress=False, batch_size=4)
