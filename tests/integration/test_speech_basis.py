@@ -117,14 +117,14 @@ def test_a_learned_a_is_shared_and_started_from(
     for name, value in tensors.items():
         torch.testing.assert_close(trained[name], value, atol=1e-6, rtol=1e-4)
 
-    half = {**target, "output_folder": tmp_path / "half"}
-    weights = {str(start_file(basis)): 0.5}
-    half = run_here(monkeypatch, **half, strategy="learned", init_from=weights)
-    assert half["init_from"] == weights
-    _, started = read_adapter(tmp_path / "half" / "adapter.safetensors")
+    mean = {**target, "output_folder": tmp_path / "mean"}
+    own = tmp_path / "run" / "adapter.safetensors"
+    weights = {str(start_file(basis)): 0.75, str(own): 0.25}
+    mean = run_here(monkeypatch, **mean, strategy="learned", init_from=weights)
+    assert mean["init_from"] == weights
+    _, started = read_adapter(tmp_path / "mean" / "adapter.safetensors")
     for name, value in tensors.items():
-        if name.endswith("up_proj.weight"):
-            torch.testing.assert_close(started[name], value / 2, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(started[name], value, atol=1e-6, rtol=1e-4)
 
 
 def test_a_run_without_decoding_has_losses_alone(
