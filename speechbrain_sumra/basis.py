@@ -75,8 +75,8 @@ def singular_triplets(
         raise ValueError(
             f"Expected a weight matrix (d x k), got shape {tuple(weight.shape)}."
         )
-    # On every machine the same, and layers in threads: a GPU's solver is loaded when it
-    # is first called, by one thread alone.
+    # The same on every machine; and layers are in threads, several of which must not
+    # load a GPU's solver at once, as the first call does.
     weight = weight.detach().to(device="cpu", dtype=torch.float64)
     if not torch.isfinite(weight).all():
         bad = int((~torch.isfinite(weight)).sum())

@@ -1,5 +1,6 @@
 """How a script of the recipe is run: help, and errors that a user can mend."""
 
+import argparse
 import logging
 import multiprocessing
 import sys
@@ -38,26 +39,17 @@ def parse_arguments(argv: list[str]) -> tuple[str, RunOptions, str]:
     overrides : str
         YAML.
     """
-    argv, automatic = _without_auto(argv)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in PRECISIONS:
+        parser.add_argument(f"--{name}", choices=["auto", "fp32", "bf16", "fp16"])
+    precisions, argv = parser.parse_known_args(argv)
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     given = run_opts.overridden_args & setting_names(hparams_file)
-    values = {**{name: run_opts[name] for name in given}, **automatic}
-    overrides = merge_overrides(overrides, **values)
-    left = run_opts.overridden_args - values.keys()
-    return hparams_file, replace(run_opts, overridden_args=left), overrides
-
-
-def _without_auto(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The command line without ``--precision auto`` and the like, and these."""
-    rest, automatic = list(argv), {}
-    for name in PRECISIONS:
-        for words in ([f"--{name}=auto"], [f"--{name}", "auto"]):
-            for i in range(len(rest)):
-                if rest[i : i + len(words)] == words:
-                    del rest[i : i + len(words)]
-                    automatic[name] = "auto"
-                    break
-    return rest, automatic
+    values = {name: run_opts[name] for name in given}
+    values.update({name: value for name, value in vars(precisions).items() if value})
+    left = run_opts.overridden_args - given
+    run_opts = replace(run_opts, overridden_args=left)
+    return hparams_file, run_opts, merge_overrides(overrides, **values)
 
 
 def run(main: Callable[[list[str]], object], description: str) -> None:

@@ -57,13 +57,8 @@ SETTINGS = (
     *("data_folder", "locale", "train_hours", "dev_hours", "test_hours", "seed"),
     *("max_duration", "max_characters", "durations_file", "skip_prep", "strategy"),
     *("output_folder", "basis_folder", "calibration_utterances", "adapter_class"),
-    *(
-        "adapter_kwargs",
-        "adapted_linears",
-        "init_from",
-        "whisper_pretrained",
-        "encoder_states",
-    ),
+    *("adapter_kwargs", "adapted_linears", "init_from"),
+    *("whisper_pretrained", "encoder_states"),
 )
 
 
@@ -164,12 +159,10 @@ def main(argv: list[str]) -> Path:
     hparams = load_hparams(hparams_file, overrides, only=SETTINGS)
     # For manifests alone.
     hparams["output_folder"] = Path(hparams["basis_folder"]) / "speech"
-    learned = hparams["strategy"] == LEARNED
-    path = (
-        make_from_adapter(hparams)
-        if learned
-        else make_from_speech(hparams, run_opts.device or infer_device())
-    )
+    if hparams["strategy"] == LEARNED:
+        path = make_from_adapter(hparams)
+    else:
+        path = make_from_speech(hparams, run_opts.device or infer_device())
     print(f"The basis: {path}")
     return path
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from speechbrain_sumra.report.runs import ReportError, group_runs
+from speechbrain_sumra.report.runs import STEPS, ReportError, group_runs
 from speechbrain_sumra.report.summaries import find_runs
 
 
@@ -101,3 +101,9 @@ def test_a_mean_with_a_diverged_run_is_infinite(results, add_run):
     add_run(errors=None, best_valid_loss=1.0, seed=2)
     (group,) = group_runs(find_runs(results))
     assert group.valid_loss == float("inf")
+
+
+def test_what_a_step_is_made_of_is_written_and_read():
+    import train
+
+    assert set(train.STEPS) == STEPS.keys()
