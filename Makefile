@@ -45,13 +45,13 @@ tables: $(READY)
 	$(BIN)/snakemake --snakefile workflow/Snakefile \
 		--configfile workflow/config/$(CONFIG).yaml --profile workflow/profiles/$(PROFILE) \
 		$(if $(DRY),--dry-run --quiet rules) $(if $(UNLOCK),--unlock) $(ARGS) \
-		$(if $(filter command environment,$(origin DATA)),--config data_folder=$(DATA))
+		$(if $(filter command environment,$(origin DATA)),--config data_folder='$(DATA)')
 
 bench: $(READY)
-	$(BIN)/python benchmarks/bench.py --data_folder $(DATA) --locale $(LOCALE) $(if $(SHORT),--short)
+	$(BIN)/python benchmarks/bench.py --data_folder '$(DATA)' --locale $(LOCALE) $(if $(SHORT),--short)
 
 bench-bank: $(READY)
-	$(BIN)/python benchmarks/bench_bank.py --data_folder $(DATA) --locale $(LOCALE) $(if $(ADAPTER),--adapter $(ADAPTER))
+	$(BIN)/python benchmarks/bench_bank.py --data_folder '$(DATA)' --locale $(LOCALE) $(if $(ADAPTER),--adapter '$(ADAPTER)')
 
 bench-growth: $(READY)
 	$(BIN)/python benchmarks/growth.py

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, median
 
+from graph import PLACES, states_of
 from run import Run, as_text
 from study import Study, options_of
 
@@ -21,7 +22,7 @@ class Estimate:
     validations and the test of a run, "states": megabytes of an hour's encoder states,
     "run": megabytes of a finished run; and under "hours" how much speech there is to
     train on in a locale, where less than asked for. Finished runs correct these
-    figures, first of all for others of the same method.
+    figures, first of all for others of the same method in the same layers.
 
     Arguments
     ---------
@@ -61,7 +62,8 @@ class Estimate:
             self._bytes[self._kind(run)].append(size)
 
     def _kind(self, run: Run) -> tuple:
-        return run.method, run.model, self._setting(run, "decode")
+        places = (self._setting(run, name) for name in PLACES)
+        return run.method, *places, run.model, self._setting(run, "decode")
 
     def _setting(self, run: Run, name: str):
         return run.settings.get(name, self.options.get(name, run[name]))
@@ -104,10 +106,18 @@ class Estimate:
         -------
         float
         """
-        kind = self._kind(run)
-        others = (r for k, r in self._ratios.items() if k[1:] == kind[1:])
-        alike = self._ratios.get(kind) or list(itertools.chain.from_iterable(others))
-        return self._from_config(run) * (median(alike) if alike else 1)
+        return self._from_config(run) * median(self._ratios_of(self._kind(run)))
+
+    def _ratios_of(self, kind: tuple) -> list[float]:
+        """How much longer than the config says alike runs took.
+
+        Of the same kind; else of other methods in the same layers; else in any layers.
+        """
+        for same in (0, 1, 1 + len(PLACES)):
+            alike = (r for k, r in self._ratios.items() if k[same:] == kind[same:])
+            if ratios := list(itertools.chain.from_iterable(alike)):
+                return ratios
+        return [1]
 
     @property
     def seconds_left(self) -> float:
@@ -125,7 +135,7 @@ class Estimate:
         for run in self.study.trainings.values():
             for locale in run["locale"].split("+"):
                 hours = sum(self._hours(run, locale, split) for split in SPLITS)
-                place = run.model, locale
+                place = states_of(run), locale
                 size = self._cost(run, "states") * hours * 1e6
                 states[place] = max(states[place], size)
             if measured := self._bytes.get(self._kind(run)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from speechbrain_sumra.report.runs import NAMES, Group, Run
-from speechbrain_sumra.report.study import Study, unusual
+from speechbrain_sumra.report.study import Study
 from speechbrain_sumra.report.table import NOTHING
 
 
@@ -124,7 +124,7 @@ def layouts(study: Study) -> list[Layout]:
             other.method == study.baseline
             and _same(run, other)
             and run.train_hours == other.train_hours
-            and not unusual(other)
+            and not study.unusual(other)
         )
 
     return [
@@ -183,7 +183,9 @@ def layouts(study: Study) -> list[Layout]:
             column=lambda run: run.locale,
             versus="usual",
             is_baseline=lambda run, other: (
-                run.method == other.method and _same(run, other) and not unusual(other)
+                run.method == other.method
+                and _same(run, other)
+                and not study.unusual(other)
             ),
             contest=lambda run: (run.model, run.method, run.rank),
         ),

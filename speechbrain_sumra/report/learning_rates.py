@@ -4,7 +4,7 @@ import math
 
 from speechbrain_sumra.report.layouts import method_name, rank_text
 from speechbrain_sumra.report.runs import Group, Run, method_order
-from speechbrain_sumra.report.study import Study, describe, unusual
+from speechbrain_sumra.report.study import Study, describe
 from speechbrain_sumra.report.table import NOTHING, Table
 
 WARNING = "⚠"
@@ -89,20 +89,20 @@ def _tested(study: Study, run: Run) -> list[float]:
             for group in study.groups
             if (group.run.model, group.run.locale) == (run.model, run.locale)
             and (group.run.method, group.run.rank) == (run.method, run.rank)
-            and unusual(group.run) == unusual(run)
+            and study.unusual(group.run) == study.unusual(run)
         }
     )
 
 
-def _settings(run: Run) -> str:
+def _settings(study: Study, run: Run) -> str:
     length = {name: run.summary[name] for name in ("train_hours", "number_of_epochs")}
-    return describe({**unusual(run), **length})
+    return describe({**study.unusual(run), **length})
 
 
 def _line(study: Study, by_lr: dict[float, Group], grid: list[float]) -> list[str]:
     run = next(iter(by_lr.values())).run
     best = chosen(by_lr)
-    line = [method_name(run.method), rank_text(run), _settings(run)]
+    line = [method_name(run.method), rank_text(run), _settings(study, run)]
     for lr in grid:
         loss = by_lr[lr].valid_loss if lr in by_lr else None
         text = NOTHING if loss is None else "diverged"
@@ -126,7 +126,7 @@ def _records(study: Study, by_lr: dict[float, Group]) -> list[dict]:
             "locale": group.run.locale,
             "method": method_name(group.run.method),
             "rank": group.run.rank,
-            "settings": _settings(group.run),
+            "settings": _settings(study, group.run),
             "lr": lr,
             "seeds": len(group.runs),
             "best_valid_loss": round(group.valid_loss, 6),

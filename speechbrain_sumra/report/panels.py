@@ -6,6 +6,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from speechbrain_sumra.report.layouts import method_name
 from speechbrain_sumra.report.runs import NAMES, Group, method_order
@@ -42,7 +43,12 @@ def panel_figure(panels: dict) -> tuple[Figure | None, list[Axes]]:
 def colour(method: str) -> tuple:
     """A method has one colour in all plots; those without a name share one."""
     names = list(NAMES)
-    return colormaps["tab20"](names.index(method) if method in NAMES else len(names))
+    return colour_of(names.index(method) if method in NAMES else len(names))
+
+
+def colour_of(number: int) -> tuple:
+    """Twenty colours, which then come again."""
+    return colormaps["tab20"](number % 20)
 
 
 def method_handles(groups: Iterable[Group]) -> list[Line2D]:
@@ -68,6 +74,15 @@ def add_legend(figure: Figure | None, *handles: list[Line2D]) -> None:
     if figure is not None:
         every = [handle for some in handles for handle in some]
         figure.legend(handles=every, loc="outside right upper", fontsize="small")
+
+
+def log_axis(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers on it, also within one decade."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelsize="small")
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:

@@ -1,8 +1,10 @@
 """The plots of a report."""
 
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -11,18 +13,21 @@ from speechbrain_sumra.report.layouts import method_name
 from speechbrain_sumra.report.panels import (
     add_legend,
     colour,
+    colour_of,
     label_axes,
+    log_axis,
     method_handles,
     panel_figure,
     rank_handles,
 )
 from speechbrain_sumra.report.runs import Group, Run, method_order
 from speechbrain_sumra.report.statistics import mean_interval
-from speechbrain_sumra.report.study import Study, describe, unusual
+from speechbrain_sumra.report.study import Study, describe
 
 LOAD = "row_load_over_bound"
 MARKERS = "osD^vPX*"
-LINES = ("-", "--", ":", "-.")
+RANK_MARKERS = [{"marker": marker, "linestyle": ""} for marker in MARKERS]
+HEADROOM = 1.0  # nats a token
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def plots(study: Study, table2: list[Group]) -> list[Plot]:
         ),
         Plot(
             "by_learning_rate",
-            "Validation loss and WER at each learning rate",
+            "Validation loss and WER at each learning rate (losses up to "
+            f"{HEADROOM:g} above the lowest)",
             by_learning_rate(study),
             "neither a sweep nor a tested run with the usual settings",
         ),
@@ -127,20 +133,20 @@ def wer_by_cost(
             wers = [mean_interval(group.wers) for group in of_method]
             axes.plot(costs, [mean for mean, _ in wers], color=in_colour, linewidth=1)
             for group, cost, (mean, half) in zip(of_method, costs, wers, strict=True):
-                marker = MARKERS[ranks.index(group.run.rank) % len(MARKERS)]
-                axes.errorbar(cost, mean, half, fmt=marker, capsize=3, color=in_colour)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+                axes.errorbar(cost, mean, half, capsize=3, **_style(group, ranks))
+        log_axis(axes)
         label_axes(axes, label, "test WER (%)")
         if place in starts:
             axes.set_title(f"{place} (unadapted: {starts[place]:.1f} %)")
-    markers = [{"marker": marker, "linestyle": ""} for marker in MARKERS]
-    add_legend(figure, method_handles(adapted), rank_handles(ranks, markers))
+    add_legend(figure, method_handles(adapted), rank_handles(ranks, RANK_MARKERS))
     return figure
 
 
 def by_learning_rate(study: Study) -> Figure | None:
     """Validation loss of sweeps and WER of tested runs against the learning rate.
+
+    Losses more than ``HEADROOM`` above the lowest of a model and locale are cut off:
+    what diverges would flatten all else.
 
     Arguments
     ---------
@@ -150,42 +156,54 @@ def by_learning_rate(study: Study) -> Figure | None:
     Returns
     -------
     Figure or None
-        Panels for each model and locale; None without runs.
+        A panel for each model, locale and method that was swept, one more for its
+        unusual settings, and for each model and locale one with the tested runs; None
+        without runs.
     """
     tested = [group for group in study.methods() if group.run.is_adapted]
-    groups = [*study.sweeps, *tested]
-    panels = {
-        **_by(study.sweeps, lambda run: f"{_place(run)}: sweep"),
-        **_by(tested, lambda run: f"{_place(run)}: tested"),
-    }
-    ranks = _ranks(groups)
-    kinds = list(dict.fromkeys(describe(unusual(group.run)) for group in groups))
-    names = {}
-    figure, all_axes = panel_figure(panels)
-    for axes, inside in zip(all_axes, panels.values(), strict=True):
-        for series in _by(inside, lambda run: run.key("lr")).values():
-            run = series[0].run
-            series = sorted(series, key=lambda group: group.run.lr)
-            kind = describe(unusual(run))
-            style = {
-                "color": colour(run.method),
-                "marker": MARKERS[kinds.index(kind) % len(MARKERS)],
-                "markersize": 4,
-            }
-            names[", ".join(filter(None, [method_name(run.method), kind]))] = style
-            values = [
-                mean_interval(group.wers)[0] if run.is_tested else group.valid_loss
-                for group in series
-            ]
-            line = LINES[ranks.index(run.rank) % len(LINES)]
-            axes.plot([g.run.lr for g in series], values, linestyle=line, **style)
-        axes.set_xscale("log")
-        loss = "lowest validation loss (nats a token)"
-        label_axes(axes, "learning rate", "test WER (%)" if run.is_tested else loss)
-    handles = [Line2D([], [], label=name, **style) for name, style in names.items()]
-    lines = [{"linestyle": line} for line in LINES]
-    add_legend(figure, handles, rank_handles(ranks, lines))
+
+    def swept(run: Run) -> str:
+        settings = ", other settings" if study.unusual(run) else ""
+        return f"{_place(run)}: {method_name(run.method)}{settings}"
+
+    sweeps = _by(study.sweeps, swept)
+    lowest: dict[str, float] = {}
+    for group in study.sweeps:
+        place = _place(group.run)
+        lowest[place] = min(group.valid_loss, lowest.get(place, math.inf))
+    tests = _by(tested, lambda run: f"{_place(run)}: tested")
+    figure, all_axes = panel_figure({**sweeps, **tests})
+    for axes, groups in zip(all_axes, sweeps.values(), strict=False):
+        _draw_sweep(axes, groups, study)
+        best = lowest[_place(groups[0].run)]
+        if math.isfinite(best):
+            axes.set_ylim(best - 0.05 * HEADROOM, best + HEADROOM)
+    ranks = _ranks(tested)
+    for axes, groups in zip(all_axes[len(sweeps) :], tests.values(), strict=True):
+        for group in groups:
+            wer, _ = mean_interval(group.wers)
+            axes.plot(group.run.lr, wer, **_style(group, ranks))
+        log_axis(axes)
+        label_axes(axes, "learning rate", "test WER (%)")
+    add_legend(figure, method_handles(tested), rank_handles(ranks, RANK_MARKERS))
     return figure
+
+
+def _draw_sweep(axes: Axes, groups: list[Group], study: Study) -> None:
+    """A line for each rank and setting, named within the panel."""
+    for number, series in enumerate(_by(groups, lambda run: run.key("lr")).values()):
+        run = series[0].run
+        series = sorted(series, key=lambda group: group.run.lr)
+        rank = "" if run.rank is None else f"rank {run.rank}"
+        name = ", ".join(filter(None, [describe(study.unusual(run)), rank]))
+        rates = [group.run.lr for group in series]
+        losses = [group.valid_loss for group in series]
+        style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+        axes.plot(rates, losses, color=colour_of(number), label=name, **style)
+    if any(group.run.rank is not None for group in groups):
+        axes.legend(fontsize="x-small")
+    log_axis(axes)
+    label_axes(axes, "learning rate", "lowest validation loss (nats a token)")
 
 
 def learning_curves(groups: list[Group]) -> Figure | None:
@@ -257,6 +275,12 @@ def row_loads(runs: Iterable[Run]) -> Figure | None:
         label_axes(axes, "largest row load / lower bound of any allocation", "")
     add_legend(figure, [Line2D([], [], color="black", label="lower bound")])
     return figure
+
+
+def _style(group: Group, ranks: list[int | None]) -> dict:
+    """A point of a method and a rank."""
+    marker = RANK_MARKERS[ranks.index(group.run.rank) % len(RANK_MARKERS)]
+    return {"color": colour(group.run.method), **marker}
 
 
 def _place(run: Run) -> str:

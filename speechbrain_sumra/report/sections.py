@@ -7,7 +7,7 @@ from statistics import mean
 from speechbrain_sumra.report.layouts import method_name, rank_text
 from speechbrain_sumra.report.plots import Plot
 from speechbrain_sumra.report.runs import Run
-from speechbrain_sumra.report.study import DEFAULTS, Study, describe, unusual
+from speechbrain_sumra.report.study import DEFAULTS, Study, describe
 from speechbrain_sumra.report.table import NOTHING, Table, grid
 
 FIGURES = (
@@ -29,9 +29,9 @@ SORTING = f"""\
 
 By their settings alone, whatever their folders are called. Usual are
 {describe(DEFAULTS)};
-avg_checkpoints half of the validations for SumRA and LoRA-FA and 1 for other methods;
-for each model and locale the largest train_hours, and the number_of_epochs that most of
-its runs with as many hours have.
+avg_checkpoints half of the validations for SumRA and LoRA-FA, 1 for other methods and
+where no run of the method and rank has that half; for each model and locale the largest
+train_hours, and the number_of_epochs that most of its runs with as many hours have.
 
 - Table 2 has the tested runs in which all of this is as usual,
 - Table 3 those of SumRA, LoRA and LoRA-FA in which strategy, row_norm and init_from may
@@ -273,7 +273,7 @@ def _kind(study: Study, run: Run, usual: str) -> list[str]:
         method_name(run.method),
         rank_text(run),
         f"{run.lr:g}",
-        describe({**unusual(run), **study.unusual_length(run)}) or usual,
+        describe({**study.unusual(run), **study.unusual_length(run)}) or usual,
     ]
 
 

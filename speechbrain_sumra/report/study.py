@@ -34,32 +34,6 @@ AVERAGED_METHODS = ("sumra", "lora_fa", "model_average")
 SCALED_METHODS = ("ft", "lora", "sumra", "sumra_train_a")  # as in the paper's Table 4
 
 
-def unusual(run: Run) -> dict:
-    """The settings of a run that are not as usual.
-
-    Arguments
-    ---------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    dict
-        Values by name, of names in ``DEFAULTS``; and ``avg_checkpoints`` if that is
-        not half of the validations for SumRA and LoRA-FA, 1 for other methods.
-    """
-    usual = dict(DEFAULTS)
-    if run.summary["validations"]:
-        half = (len(run.summary["validations"]) + 1) // 2
-        usual["avg_checkpoints"] = half if run.method in AVERAGED_METHODS else 1
-    values = {name: run.setting(name) for name in usual}
-    return {
-        name: value
-        for name, value in values.items()
-        if value is not None and value != usual[name]
-    }
-
-
 def describe(settings: dict) -> str:
     """Settings as a reader sees them.
 
@@ -76,7 +50,9 @@ class Study:
 
     Beside ``DEFAULTS``, usual are for each base model and locale the largest
     ``train_hours`` of its tested runs, and for each of these the ``number_of_epochs``
-    that most of them have. Hours do not matter where nothing was trained.
+    that most of them have. Hours do not matter where nothing was trained. A usual
+    ``avg_checkpoints`` is half of the validations for SumRA and LoRA-FA, and 1 for
+    other methods and where no run of the method and rank has that half (the paper's).
 
     Arguments
     ---------
@@ -107,6 +83,12 @@ class Study:
                 f"found {baseline!r}."
             )
         self.baseline = baseline
+        self._averaged = {
+            (run.method, *_place(run))
+            for run in self.runs
+            if run.method in AVERAGED_METHODS
+            and run.setting("avg_checkpoints") == _half_of_validations(run)
+        }
         groups = group_runs(self.runs)
         self.groups = [group for group in groups if group.run.is_tested]
         self.sweeps = [group for group in groups if not group.run.is_tested]
@@ -120,6 +102,30 @@ class Study:
         self._epochs = {
             place: max(counts, key=lambda number: (counts[number], number))
             for place, counts in epochs.items()
+        }
+
+    def unusual(self, run: Run) -> dict:
+        """The settings of a run that are not as usual.
+
+        Arguments
+        ---------
+        run : Run
+            The run.
+
+        Returns
+        -------
+        dict
+            Values by name, of names in ``DEFAULTS``, and ``avg_checkpoints``.
+        """
+        usual = dict(DEFAULTS)
+        if run.summary["validations"]:
+            averaged = (run.method, *_place(run)) in self._averaged
+            usual["avg_checkpoints"] = _half_of_validations(run) if averaged else 1
+        values = {name: run.setting(name) for name in usual}
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and value != usual[name]
         }
 
     def unusual_length(self, run: Run) -> dict:
@@ -148,7 +154,7 @@ class Study:
 
     def methods(self) -> list[Group]:
         """Table 2: everything as usual."""
-        return self._select(lambda run: not unusual(run))
+        return self._select(lambda run: not self.unusual(run))
 
     def strategies(self) -> list[Group]:
         """Table 3: SumRA with any A; LoRA and LoRA-FA beside it.
@@ -157,12 +163,13 @@ class Study:
         """
         groups = self._select(
             lambda run: (
-                run.method in BASIS_METHODS and unusual(run).keys() <= BASIS_CHOICES
+                run.method in BASIS_METHODS
+                and self.unusual(run).keys() <= BASIS_CHOICES
             )
         )
         kinds: dict[tuple, set] = {}
         for run in (group.run for group in groups if group.run.method == "sumra"):
-            kinds.setdefault(_place(run), set()).add(describe(unusual(run)))
+            kinds.setdefault(_place(run), set()).add(describe(self.unusual(run)))
         several = {place for place, found in kinds.items() if len(found) > 1}
         return [group for group in groups if _place(group.run) in several]
 
@@ -176,7 +183,7 @@ class Study:
             group
             for group in self.groups
             if group.run.method in SCALED_METHODS
-            and unusual(group.run).keys() <= {"init_from"}
+            and self.unusual(group.run).keys() <= {"init_from"}
             and self.unusual_length(group.run).keys() <= {"train_hours"}
         ]
         hours: dict[tuple, set] = {}
@@ -188,11 +195,11 @@ class Study:
 
     def choices(self) -> list[Group]:
         """Table 5: ``CHOICES``, where there are several."""
-        groups = self._select(lambda run: unusual(run).keys() <= CHOICES)
+        groups = self._select(lambda run: self.unusual(run).keys() <= CHOICES)
         compared = {
             (group.run.method, *_place(group.run))
             for group in groups
-            if unusual(group.run)
+            if self.unusual(group.run)
         }
         return [
             group
@@ -207,6 +214,10 @@ class Study:
             for group in self.groups
             if not self.unusual_length(group.run) and condition(group.run)
         ]
+
+
+def _half_of_validations(run: Run) -> int:
+    return (len(run.summary["validations"]) + 1) // 2
 
 
 def _place(run: Run) -> tuple[str, str, int | None]:

@@ -255,6 +255,23 @@ def _shows_context(rows: list[Row]) -> bool:
     return not compared and any(cell.paper_change is not None for cell in cells)
 
 
+def _less_speech(rows: list[Row]) -> list[str]:
+    """How much there was to train on, if less than asked for, beside the paper's."""
+    runs = [
+        cell.group.run
+        for row in rows
+        for cell in row.cells.values()
+        if cell.paper_wer is not None and cell.group.run.is_adapted
+    ]
+    less = {
+        f"{run.locale} {run.summary['train_hours_kept']:.2f} of {run.train_hours:g} h"
+        for run in runs
+        if run.summary["train_hours_kept"] < 0.9 * run.train_hours
+    }
+    told = f"Ours had less speech than asked for: {', '.join(sorted(less))}."
+    return [told] if less else []
+
+
 def _notes(rows: list[Row], layout: Layout) -> list[str]:
     notes = [
         "WER in percent: mean over seeds ± half of the 95 % t-interval "
@@ -268,9 +285,11 @@ def _notes(rows: list[Row], layout: Layout) -> list[str]:
     scope = f"The paper's figures are of {paper.SCOPE[layout.paper_table]}"
     if any(cell.paper_wer is not None for row in rows for cell in row.cells.values()):
         notes.append(
-            f"{scope}; they stand beside ours where these agree. It used another "
-            "release of Common Voice, and its FT trains the encoder, too."
+            f"{scope}, of {paper.RELEASE} by the size that it gives; they stand beside "
+            "ours where model, method, rank, locale and hours asked for agree. Its FT "
+            "trains the encoder, too."
         )
+        notes += _less_speech(rows)
     else:
         notes.append(f"{scope}; none is comparable with ours.")
     if any(_shows_context(block) for _, block in _blocks(rows)):

@@ -65,6 +65,7 @@ def test_sweeps_and_tests_have_panels_of_their_own(figures):
     sweep, tested = figures["by_learning_rate"].axes
     assert sweep.get_xscale() == tested.get_xscale() == "log"
     assert sweep.get_ylabel() == "lowest validation loss (nats a token)"
+    assert sweep.get_title() == "whisper-base, hsb: LoRA"
     (line,) = sweep.get_lines()
     assert line.get_xdata().tolist() == [1e-4, 1e-3]
     assert tested.get_ylabel() == "test WER (%)"
@@ -88,14 +89,38 @@ def test_each_seed_has_a_curve_and_each_method_a_name(results, add_run):
     assert legend(figure) == ["LoRA"]
 
 
-def test_kinds_of_a_method_in_a_sweep_can_be_told_apart(results, add_run):
-    for strategy in ("interleave", "greedy"):
+def test_settings_of_a_method_in_a_sweep_can_be_told_apart(results, add_run):
+    for strategy in ("interleave", "greedy", "block"):
         for lr in (1e-4, 1e-3):
             add_run("sumra", errors=None, lr=lr, adapter={"strategy": strategy})
-    figure = draw(results)["by_learning_rate"]
-    (axes,) = figure.axes
-    assert len({line.get_marker() for line in axes.get_lines()}) == 2
-    assert legend(figure) == ["SumRA", "SumRA, strategy greedy", "rank 32"]
+    usual, others = draw(results)["by_learning_rate"].axes
+    assert usual.get_title() == "whisper-base, hsb: SumRA"
+    assert others.get_title() == "whisper-base, hsb: SumRA, other settings"
+    assert [line.get_label() for line in usual.get_lines()] == ["rank 32"]
+    names = [line.get_label() for line in others.get_lines()]
+    assert sorted(names) == ["strategy block, rank 32", "strategy greedy, rank 32"]
+    assert len({line.get_marker() for line in others.get_lines()}) == 2
+    assert [text.get_text() for text in others.get_legend().get_texts()] == names
+
+
+def test_what_diverges_does_not_flatten_the_rest(results, add_run):
+    for lr, loss in ((1e-4, 1.5), (1e-3, 1.4), (1e-2, 6.0)):
+        add_run(errors=None, lr=lr, best_valid_loss=loss)
+    (axes,) = draw(results)["by_learning_rate"].axes
+    low, high = axes.get_ylim()
+    assert 1.3 < low < 1.4 and high == 2.4
+
+
+def test_a_learning_rate_is_a_plain_number(figures):
+    axes = figures["by_learning_rate"].axes[0]
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = [
+        label.get_text()
+        for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        if low <= tick <= high
+    ]
+    assert shown == ["0.0001", "0.0002", "0.0005", "0.001"]
 
 
 def test_loads_have_a_bar_for_each_strategy_and_rank(figures):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from speechbrain_sumra.report.runs import ReportError, group_runs
-from speechbrain_sumra.report.study import Study, best_of, unusual
+from speechbrain_sumra.report.study import Study, best_of
 from speechbrain_sumra.report.summaries import find_runs
 from speechbrain_sumra.training.hparams import load_hparams
 
@@ -75,7 +75,20 @@ def test_usual_averages_are_those_of_the_experiments(results, add_run, method):
     if method == "sumra_train_a":
         settings["adapter"] = {"train_down_proj": True}
     add_run(method, **settings)
-    assert unusual(find_runs(results)[0]) == {}
+    study = Study(find_runs(results))
+    assert study.unusual(study.runs[0]) == {}
+
+
+def test_where_none_averages_the_best_checkpoint_is_usual(results, add_run):
+    record = {"epoch": 1.0, "lr": 1e-3, "train_loss": 2.0, "valid_loss": 2.0}
+    four = {"validations": [record] * 4}
+    best = add_run("sumra", avg_checkpoints=1, **four)
+    assert "methods" in tables_of(results, best)
+    add_run("sumra", rank=2, avg_checkpoints=2, **four)
+    assert "methods" in tables_of(results, best)
+    mean = add_run("sumra", avg_checkpoints=2, **four)
+    assert tables_of(results, best) == {"choices"}
+    assert "methods" in tables_of(results, mean)
 
 
 def test_the_usual_runs_stand_beside_the_others(results, add_run):

@@ -136,7 +136,11 @@ def test_locales_are_columns_and_models_are_parts(results, add_run):
 
 
 def test_the_papers_figures_have_their_column_where_comparable(results, add_run):
-    small = {"base_model": "whisper-small", "train_hours_kept": 10.0}
+    small = {
+        "base_model": "whisper-small",
+        "train_hours": 10.0,
+        "train_hours_kept": 5.3,
+    }
     for method in ("lora", "sumra"):
         for locale in ("eo", "hsb"):
             add_run(method, locale=locale, **small)
@@ -145,6 +149,7 @@ def test_the_papers_figures_have_their_column_where_comparable(results, add_run)
     assert not {"hsb paper", "paper vs. LoRA"} & rows(table)[0].keys()
     assert [row["paper_wer"] for row in records(table)] == ["23.39", "", "20.77", ""]
     assert sum("stand beside ours" in note for note in table.notes) == 1
+    assert "Ours had less speech than asked for: eo 5.30 of 10 h." in table.notes
 
 
 def test_else_the_papers_own_change_stands_beside(results, add_run):

@@ -59,6 +59,28 @@ def test_finished_runs_take_no_time_and_correct_the_figures(config, tmp_path):
     assert "4 runs, 1 of them finished" in estimate.text(1)
 
 
+def test_runs_in_other_layers_are_estimated_by_their_like(config, tmp_path):
+    layers = {"adapted_encoder_layers": [0, 6], "adapted_linears": ["all", "mlp"]}
+    config["runs"] = [{"method": ["lora", "sumra"], "lr": 0.001, **layers}]
+    study = plan(config)
+    names = {
+        tuple(run[name] for name in ("method", *layers)): name
+        for name, run in study.runs.items()
+    }
+    for layers, ratio in ((0, 1), (6, 5)):
+        finish(tmp_path, names["lora", layers, "all"], seconds={"train": ratio * RUN})
+    estimate = Estimate(study, config, tmp_path)
+
+    def ratio(*kind):
+        return estimate.seconds(study.runs[names[kind]]) / RUN
+
+    assert ratio("sumra", 6, "all") == 5
+    assert ratio("sumra", 0, "all") == 1
+    assert ratio("sumra", 6, "mlp") == 3  # nothing alike: the median of all
+    # The states of other layers are other files.
+    assert estimate.bytes > 2 * 3e9
+
+
 def test_who_trains_nothing_takes_no_training_time(config, tmp_path):
     config["runs"] = [{"method": "unadapted"}]
     assert Estimate(plan(config), config, tmp_path).seconds_left == 10 + 50

@@ -59,8 +59,20 @@ def test_each_has_its_own_and_one_too_many_is_told(start):
         assert process.returncode == 0
 
 
+def test_of_several_that_were_chosen_each_has_one(start):
+    processes = [start(1, CUDA_VISIBLE_DEVICES="5,GPU-a/b") for _ in range(2)]
+    found = {process.stdout.readline().strip() for process in processes}
+    assert found == {"gpu 5", "gpu GPU-a/b"}
+    _, message = start(1, CUDA_VISIBLE_DEVICES="5,GPU-a/b").communicate()
+    assert "All 2 GPUs are held" in message
+    for process in processes:
+        process.communicate("\n")
+        assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
-    "needed, variables", [(0, {}), (1, {"CUDA_VISIBLE_DEVICES": "7"})]
+    "needed, variables",
+    [(0, {}), (0, {"CUDA_VISIBLE_DEVICES": "6,7"}), (1, {"CUDA_VISIBLE_DEVICES": "7"})],
 )
 def test_none_is_taken_where_none_is_needed_or_one_was_chosen(start, needed, variables):
     processes = [start(needed, **variables) for _ in range(3)]
