@@ -148,9 +148,10 @@ class AdaLora(PeftAdapters):
 
     @checkpoints.mark_as_loader
     def load(self, path, end_of_epoch=False):
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint, on whatever device the model is."""
         del end_of_epoch
-        state = torch.load(path, weights_only=True)
+        device = next(self.tuner.parameters()).device
+        state = torch.load(path, weights_only=True, map_location=device)
         for name in IMPORTANCE:
             setattr(self.tuner.rankallocator, name, state[name])
         self.config.rank_pattern = state["rank_pattern"]

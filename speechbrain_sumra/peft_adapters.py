@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 import torch
 from torch import nn
 
-from speechbrain_sumra.basis import Basis, normalize_rows
+from speechbrain_sumra.basis import Basis, normalize_rows, singular_triplets
 from speechbrain_sumra.method import AdaptationMethod
 
 ADAPTER = "default"  # PEFT's name for a model's only adapter
@@ -28,6 +28,11 @@ FROM_DATA = {
     "corda": ("corda_config", "CordaConfig"),
     "lora_ga": ("lora_ga_config", "LoraGAConfig"),
 }
+
+
+# Initialisations that are the same on every machine if they are computed in float64,
+# which PEFT does not.
+EXACT = ("pissa", "olora")
 
 
 class MissingExtraError(ImportError):
@@ -109,7 +114,7 @@ class PeftAdapters(AdaptationMethod):
         self.name = config.removesuffix("Config")
         self.settings = {"frozen": self.frozen, "row_norm": row_norm, **settings}
         # What is not random is the same for all seeds.
-        exact = settings.get("init_lora_weights") in ("pissa", "olora")
+        exact = settings.get("init_lora_weights") in EXACT
         self.basis_settings = {**self.settings, **({} if exact else {"seed": seed})}
         if row_norm != "raw" and "*.lora_A.*" not in self.frozen:
             raise ValueError(
@@ -170,7 +175,9 @@ class PeftAdapters(AdaptationMethod):
         # Shared tensors are named after the first layer that has them.
         layers = [name for name, _ in model.named_modules() if name in set(layers)]
         self._check_rank(model, layers)
-        config = self._make_config(layers)
+        exact = self.arguments.get("init_lora_weights") in EXACT
+        plain = {"init_lora_weights": True} if exact else {}
+        config = self._make_config(layers, **plain)
         with _seeded(self.seed):
             if self.needs_data:
                 self._calibrate(model, config, run)
@@ -180,6 +187,8 @@ class PeftAdapters(AdaptationMethod):
                 for leftover in ("eigens", "_peft_loraga_grad"):
                     model.get_submodule(name).__dict__.pop(leftover, None)
             self._inject(copies, config)
+        for name in layers if exact else ():
+            self._start_exactly(copies.get_submodule(name))
         return Basis(self._collect(model, copies, layers), description)
 
     def _calibrate(self, model: nn.Module, config, run) -> None:
@@ -238,6 +247,26 @@ class PeftAdapters(AdaptationMethod):
                 f"PEFT cannot put {self.config_class.__name__} into these layers: "
                 f"{error}"
             ) from error
+
+    def _start_exactly(self, layer: nn.Module) -> None:
+        """PEFT's PiSSA or OLoRA in float64, with fixed signs.
+
+        In float32 the start differs by some 1e-5 from one number of threads to the
+        next, and a language's file would be refused for that.
+        """
+        base, rank = layer.get_base_layer(), layer.r[ADAPTER]
+        if self.initialisation == "pissa":
+            left, values, right = singular_triplets(base.weight.detach())
+            roots = (values[:rank] / layer.scaling[ADAPTER]).sqrt()
+            up, down = left[:, :rank] * roots, roots[:, None] * right[:rank]
+        else:
+            left, right = torch.linalg.qr(base.weight.detach().double())
+            signs = right.diagonal()[:rank].sign()
+            up, down = left[:, :rank] * signs, signs[:, None] * right[:rank]
+        with torch.no_grad():
+            layer.lora_A[ADAPTER].weight.copy_(down)
+            layer.lora_B[ADAPTER].weight.copy_(up)
+            base.weight -= layer.get_delta_weight(ADAPTER)
 
     def _collect(self, model, copies, layers) -> dict[str, torch.Tensor]:
         tensors = {}

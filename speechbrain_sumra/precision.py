@@ -57,7 +57,8 @@ def keep_frozen_linears_in(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the weights of frozen linear layers in the precision of autocast.
 
     Autocast converts frozen weights anew in every forward pass. The result is the
-    same to the bit; outside autocast of this type the layers cannot be used.
+    same to the bit; outside autocast of this type the layers cannot be used. Those of
+    which DoRA takes the norm, outside of any product, stay as they are.
 
     Arguments
     ---------
@@ -73,8 +74,16 @@ def keep_frozen_linears_in(model: nn.Module, dtype: torch.dtype) -> None:
     >>> [layer.weight.dtype for layer in layers]
     [torch.bfloat16, torch.float32]
     """
+    normed = {
+        layer
+        for parent in model.modules()
+        if len(getattr(parent, "lora_magnitude_vector", ()))
+        for layer in parent.modules()
+    }
     for module in model.modules():
-        if isinstance(module, nn.Linear) and not any(
-            parameter.requires_grad for parameter in module.parameters()
+        if (
+            isinstance(module, nn.Linear)
+            and module not in normed
+            and not any(parameter.requires_grad for parameter in module.parameters())
         ):
             module.to(dtype)

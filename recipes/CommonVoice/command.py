@@ -13,7 +13,11 @@ from speechbrain.core import RunOptions
 from speechbrain_sumra.peft_adapters import MissingExtraError
 from speechbrain_sumra.pretrained import ModelNotFoundError
 from speechbrain_sumra.training.failures import advice
-from speechbrain_sumra.training.hparams import merge_overrides, setting_names
+from speechbrain_sumra.training.hparams import (
+    HparamsError,
+    merge_overrides,
+    setting_names,
+)
 from speechbrain_sumra.training.stop_request import STOPPED, stop_request
 
 INTERRUPTED = 130  # as shells have it for Ctrl+C
@@ -43,6 +47,8 @@ def parse_arguments(argv: list[str]) -> tuple[str, RunOptions, str]:
     for name in PRECISIONS:
         parser.add_argument(f"--{name}", choices=["auto", "fp32", "bf16", "fp16"])
     precisions, argv = parser.parse_known_args(argv)
+    for argument in argv:
+        _check_whole(argument)
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     given = run_opts.overridden_args & setting_names(hparams_file)
     values = {name: run_opts[name] for name in given}
@@ -50,6 +56,16 @@ def parse_arguments(argv: list[str]) -> tuple[str, RunOptions, str]:
     left = run_opts.overridden_args - given
     run_opts = replace(run_opts, overridden_args=left)
     return hparams_file, run_opts, merge_overrides(overrides, **values)
+
+
+def _check_whole(argument: str) -> None:
+    """Values are YAML, which takes what follows " #" for a comment."""
+    start = argument.partition("=")[2] if argument.startswith("--") else argument
+    if " #" in argument and not start.lstrip().startswith(("'", '"')):
+        raise HparamsError(
+            f"{argument!r} would be read up to ' #', where a comment begins in YAML. "
+            "Put the value into quotes of its own: --name \"'a #1'\"."
+        )
 
 
 def run(main: Callable[[list[str]], object], description: str) -> None:

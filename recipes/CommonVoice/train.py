@@ -52,6 +52,8 @@ from speechbrain_sumra.speech_basis import LEARNED, start_file
 from speechbrain_sumra.training.averaging import load_average
 from speechbrain_sumra.training.brain import ASR
 from speechbrain_sumra.training.hparams import (
+    HparamsError,
+    keep_inputs,
     keep_settings,
     load_hparams,
     merge_overrides,
@@ -164,6 +166,13 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
         hparams.batch_size * processes,
         hparams.sort_window,
     )
+    if processes > 1 and len(sampler) <= processes:
+        # SpeechBrain's sampler for several processes cannot take a single item.
+        raise ValueError(
+            f"Expected more than {processes} training utterances between two "
+            f"validations, one for each process and one more; found {len(sampler)}. "
+            "Lower --validations_per_epoch."
+        )
     brain.train_sampler = sampler
     # So that nothing done before, or again after an interruption, changes what
     # training draws: the loader has a generator of its own for its processes.
@@ -184,8 +193,13 @@ def train_and_score(brain: ASR, datasets: dict) -> dict:
 
 def train_and_average(hparams_file: str, run_opts: dict, overrides: str) -> dict:
     """Train a model for each slice of the singular vectors; score their average."""
-    names = ("models_to_average", "output_folder", "rank", "alpha")
+    names = ("models_to_average", "output_folder", "rank", "alpha", "decode")
     settings = load_hparams(hparams_file, overrides, only=names)
+    if not settings["decode"]:
+        raise HparamsError(
+            "Expected --decode True where models are averaged: without it there is "
+            "nothing of the average to score. Found False."
+        )
     folder, number = Path(settings["output_folder"]), settings["models_to_average"]
     members, files = [], []
     for k in range(number):
@@ -277,6 +291,12 @@ def run_built(
         checkpointer=hparams["checkpointer"],
     )
     model = hparams["whisper"]
+    inputs = {
+        "data_hash": report["data_hash"],
+        "base_fingerprint": model.base_fingerprint,
+        "basis_fingerprint": model.basis.fingerprint if model.basis else None,
+    }
+    run_on_main(keep_inputs, args=[folder], kwargs=inputs)
     trains = model.awaits_data or bool(trained_tensors(model))
     before, scores = None, hparams["decode"]
     if scores and (hparams["score_unadapted"] or not trains):

@@ -145,12 +145,17 @@ class SumRA(LinearAdapter):
             Output, shape (..., d).
         """
         factors = self.factors()
-        if factors is None or self.adapter_down_proj.weight.requires_grad:
+        if factors is None or self._trains_more_than_up_proj():
             update = self.adapter_up_proj(self.adapter_down_proj(x))
             return self.pretrained_module(x) + self.scaling * update
         if torch.is_grad_enabled():
             return _FrozenDown.apply(x, *factors)
         return _adapted_product(x, *factors)[0]
+
+    def _trains_more_than_up_proj(self) -> bool:
+        return self.adapter_down_proj.weight.requires_grad or any(
+            parameter.requires_grad for parameter in self.pretrained_module.parameters()
+        )
 
     def factors(self) -> tuple | None:
         """W0 (d x k), its bias or None, A (r x k), B (d x r) and alpha / r.

@@ -41,6 +41,19 @@ DIVERGED = (
 )
 
 
+def _whole(hparams: dict) -> dict:
+    """Numbers that YAML's arithmetic gives as fractions, checked to be whole."""
+    names = ("number_of_validations", "avg_checkpoints")
+    values = {name: hparams[name] for name in names if name in hparams}
+    for name, value in values.items():
+        if value != int(value):
+            raise ValueError(
+                f"Expected a whole {name}, found {value:g}: number_of_epochs * "
+                "validations_per_epoch must be whole."
+            )
+    return {name: int(value) for name, value in values.items()}
+
+
 class ASR(sb.Brain):
     """Trains and scores an adapted Whisper.
 
@@ -72,7 +85,7 @@ class ASR(sb.Brain):
             for name in ("precision", "eval_precision")
             if name in hparams
         }
-        hparams = {**hparams, **chosen}
+        hparams = {**hparams, **chosen, **_whole(hparams)}
         super().__init__(modules, opt_class, hparams, run_opts, checkpointer)
         self.drawn = -math.inf
 

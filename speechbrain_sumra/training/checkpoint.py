@@ -190,7 +190,8 @@ class RandomState:
     """The random states of a process, so that a resumed run draws what it would have.
 
     Of torch on the CPU and on GPUs, and of Python. All processes continue with the
-    states of the main one, as SpeechBrain gives all the same seed.
+    states of the main one, as SpeechBrain gives all the same seed; a GPU with what the
+    main process had for that GPU, which is its seed where it has not drawn from it.
 
     Example
     -------

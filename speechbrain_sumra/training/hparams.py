@@ -16,6 +16,7 @@ import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from hyperpyyaml.core import recursive_update
 from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from speechbrain_sumra.files import write_text
 
@@ -209,6 +210,11 @@ def _read_overrides(overrides: str) -> Mapping:
     except DuplicateKeyError as error:
         name = overrides.splitlines()[error.problem_mark.line].split(":")[0]
         raise HparamsError(f"--{name} is given twice: leave one of them.") from error
+    except YAMLError as error:
+        raise HparamsError(
+            f"Expected settings whose values are YAML, got {overrides!r} ({error}). A "
+            "value with ': ' in it needs quotes of its own: --name \"'a: b'\"."
+        ) from error
     if not isinstance(wanted, Mapping):
         raise HparamsError(f"Expected settings as --name value, got {overrides!r}.")
     return wanted
@@ -246,9 +252,9 @@ def keep_settings(
     """Keep an experiment's settings, and refuse to mix two in one folder.
 
     Writes ``hyperparams.yaml`` (all references and overrides resolved, so it
-    can be run again by itself) and ``settings.json`` (its plain values).  A
-    run that resumes in a folder must have the same values: a finished run
-    would otherwise be reported as one with other settings.
+    can be run again by itself) and ``settings.json`` (its values; of objects that are
+    to be built their YAML).  A run that resumes in a folder must have the same: a
+    finished run would otherwise be reported as one with other settings.
 
     Arguments
     ---------
@@ -269,34 +275,89 @@ def keep_settings(
     """
     text, overrides = _with_overrides(Path(path), overrides)
     resolved = resolve_references(StringIO(text), overrides).read()
-    settings = {
-        name: value
-        for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
-        if _is_plain(value)
-    }
+    values = ruamel.yaml.YAML(typ="rt").load(resolved)
+    settings = {name: value for name, value in values.items() if _is_plain(value)}
+    objects = _objects(text, merge_overrides(overrides, **dict.fromkeys(ignored)))
     folder = Path(output_folder)
-    kept = folder / "settings.json"
+    # Runs of earlier versions have kept no objects.
+    _keep(
+        folder / "settings.json", {**objects, **settings}, "settings", ignored, objects
+    )
+    write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
+
+
+def keep_inputs(output_folder: str | Path, **inputs: str | None) -> None:
+    """Keep what a run was made of beside its settings, and refuse to mix two.
+
+    Writes ``inputs.json``. Weights that were trained on one A must not go on with
+    another, nor scores of one test set stand beside those of another.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        The folder of the run; it must exist.
+    **inputs
+        Fingerprints of data, base weights and basis, by name.
+
+    Raises
+    ------
+    HparamsError
+        If the folder holds a run with others; they are listed. Or if what they were
+        cannot be read.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> keep_inputs(folder, data_hash="12")
+    >>> keep_inputs(folder, data_hash="34")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    speechbrain_sumra.training.hparams.HparamsError: ... holds a run with other inputs \
+(data_hash: '12' there, '34' now). ...
+    """
+    _keep(Path(output_folder) / "inputs.json", inputs, "inputs")
+
+
+def _keep(
+    kept: Path,
+    values: dict,
+    what: str,
+    ignored: Iterable[str] = (),
+    new: Iterable[str] = (),
+) -> None:
+    """Write values, unless others are there; those ignored, or new, may differ."""
     if kept.exists():
         try:
             before = dict(json.loads(kept.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise HparamsError(
-                f"{kept} is damaged, so this run may be one with other settings. Name "
+                f"{kept} is damaged, so this run may be one with other {what}. Name "
                 "another --output_folder, or delete that file if it is the same run."
             ) from error
         different = [
-            f"{name}: {_shown(before, name)} there, {_shown(settings, name)} now"
-            for name in sorted(settings.keys() | before.keys())
-            if name not in ignored and before.get(name) != settings.get(name)
+            f"{name}: {_shown(before, name)} there, {_shown(values, name)} now"
+            for name in sorted(values.keys() | before.keys())
+            if name not in ignored
+            and (name in before or name not in new)
+            and before.get(name) != values.get(name)
         ]
         if different:
             raise HparamsError(
-                f"{folder} holds a run with other settings "
+                f"{kept.parent} holds a run with other {what} "
                 f"({'; '.join(different)}). Name another --output_folder, or "
                 "remove that one."
             )
-    write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
-    write_text(kept, json.dumps(settings, indent=2, default=str) + "\n")
+    write_text(kept, json.dumps(values, indent=2, default=str) + "\n")
+
+
+def _objects(text: str, overrides: str) -> dict[str, str]:
+    """The YAML of settings that are objects to be built."""
+    resolved = resolve_references(StringIO(text), overrides).read()
+    return {
+        name: _as_text({name: value}).partition(":")[2].strip()
+        for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
+        if not _is_plain(value)
+    }
 
 
 def _shown(settings: Mapping, name: str) -> str:

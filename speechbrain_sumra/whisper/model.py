@@ -152,6 +152,9 @@ class Whisper(PromptedWhisper):
     ) -> torch.Tensor:
         """Pad waveforms to 30 s; longer ones are refused, not cut.
 
+        Cut are no more than 10 ms, by which a file may be longer than its duration says
+        when it is rounded or resampled.
+
         Arguments
         ---------
         array : torch.Tensor
@@ -171,7 +174,7 @@ class Whisper(PromptedWhisper):
         ValueError
             If the waveforms are longer than that.
         """
-        if array.shape[axis] > length:
+        if array.shape[axis] > length + SAMPLE_RATE // 100:
             raise ValueError(
                 f"Whisper reads at most {length / SAMPLE_RATE:.0f} s at once, "
                 f"got {array.shape[axis] / SAMPLE_RATE:.1f} s. Leave such "

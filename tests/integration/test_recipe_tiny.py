@@ -38,6 +38,7 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
     assert names >= {
         "adapter.safetensors",
         "hyperparams.yaml",
+        "inputs.json",
         "log.txt",
         "manifests",
         "save",
@@ -55,6 +56,11 @@ def test_a_run_leaves_what_it_promises(monkeypatch, settings, tmp_path):
     assert any((folder / "tensorboard").iterdir())
 
     assert summary == read_json(folder / "summary.json")
+    inputs = read_json(folder / "inputs.json")
+    assert inputs["data_hash"] == summary["data_hash"]
+    described = read_metadata(folder / "adapter.safetensors")
+    for name in ("base_fingerprint", "basis_fingerprint"):
+        assert inputs[name] == described[name]
     references, hypotheses = read_hypotheses(folder / "test_hypotheses.jsonl")
     assert len(references) == 4
     assert summary["test_wer"] == pytest.approx(
@@ -217,6 +223,8 @@ def test_help_from_both_folders(folder):
         ({"rank": 17}, "from 1 to 16"),
         ({"language": "klingon"}, "Unknown language 'klingon'"),
         ({"validations_per_epoch": 100}, "--validations_per_epoch"),
+        ({"number_of_epochs": 0.5}, "whole number_of_validations"),
+        ({"models_to_average": 2, "decode": False}, "where models are averaged"),
     ],
 )
 def test_bad_settings_are_refused(monkeypatch, settings, wrong, message):

@@ -164,6 +164,21 @@ def test_regularizer_is_what_peft_adds_to_a_loss():
     torch.testing.assert_close(method.regularizer(model), added)
 
 
+def test_importances_come_to_the_device_of_the_model(tmp_path, monkeypatch):
+    model, method, _ = adapted()
+    method.save(tmp_path / "state.pt")
+    places = []
+    load = torch.load
+
+    def watched(*args, map_location=None, **kwargs):
+        places.append(map_location)
+        return load(*args, map_location=map_location, **kwargs)
+
+    monkeypatch.setattr(torch, "load", watched)
+    method.load(tmp_path / "state.pt")
+    assert places == [model[0].lora_A["default"].device]
+
+
 def test_regularizer_of_orthonormal_matrices_is_0():
     model, method, _ = adapted()
     for i in (0, 2):

@@ -6,6 +6,7 @@ from torch import nn
 
 from speechbrain_sumra import SumRA
 from speechbrain_sumra.adapted import AdaptedWhisper
+from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.precision import choose_precision, keep_frozen_linears_in
 from speechbrain_sumra.whisper import Whisper
 
@@ -31,6 +32,16 @@ def test_trained_layers_stay_as_they_are():
     assert [p.dtype for p in layers.parameters()] == [torch.bfloat16] * 2 + [
         torch.float32
     ] * 4
+
+
+def test_layers_of_which_dora_takes_the_norm_stay_as_they_are():
+    for use_dora in (False, True):
+        model = nn.Sequential(nn.Linear(4, 4))
+        method = PeftAdapters("LoraConfig", r=2, use_dora=use_dora)
+        method.insert(model, ["0"], method.make_basis(model, ["0"], {}))
+        keep_frozen_linears_in(model, torch.bfloat16)
+        kept = model[0].get_base_layer().weight.dtype
+        assert kept == (torch.float32 if use_dora else torch.bfloat16)
 
 
 def test_kept_weights_change_nothing(tiny_whisper, tmp_path):

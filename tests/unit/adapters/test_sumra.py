@@ -86,6 +86,15 @@ def test_input_of_frozen_a_is_not_kept_for_backward(linear):
     assert (7, 24) not in kept and (7, 4) in kept
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_layer_that_is_trained_as_well_has_gradients(linear, name):
+    adapter = SumRA(linear, rank=4)
+    trained = getattr(adapter.pretrained_module, name).requires_grad_(True)
+    adapter(torch.randn(3, 24)).sum().backward()
+    assert trained.grad is not None
+    assert adapter.adapter_up_proj.weight.grad is not None
+
+
 def test_given_a_is_used(linear):
     a = torch.randn(4, 24)
     adapter = SumRA(linear, rank=4, down_proj=a)

@@ -4,6 +4,8 @@ import pytest
 import ruamel.yaml
 from command import parse_arguments
 
+from speechbrain_sumra.training.hparams import HparamsError
+
 
 @pytest.fixture
 def experiment(tmp_path):
@@ -29,6 +31,16 @@ def test_auto_is_a_precision(experiment, given):
     run_opts, overrides = overrides_of(experiment, *given, "--rank=4")
     assert overrides == {"rank": 4, "precision": "auto"}
     assert not run_opts.overridden_args
+
+
+def test_what_yaml_would_cut_is_refused(experiment):
+    for given in (["--rank=a #1"], ["--rank", "a #1"]):
+        with pytest.raises(HparamsError, match="where a comment begins"):
+            parse_arguments([experiment, *given])
+    for quoted in ("'a #1'", '"a #1"'):
+        _, overrides = overrides_of(experiment, f"--rank={quoted}")
+        assert overrides == {"rank": "a #1"}
+    assert overrides_of(experiment, "--rank=a#1")[1] == {"rank": "a#1"}
 
 
 def test_any_other_word_is_refused(experiment, capsys):

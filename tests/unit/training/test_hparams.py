@@ -8,6 +8,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_sumra.training.hparams import (
     HparamsError,
+    keep_inputs,
     keep_settings,
     load_hparams,
     merge_overrides,
@@ -138,6 +139,39 @@ def test_kept_settings_can_be_run_again_and_not_mixed(experiment, tmp_path):
     (folder / "settings.json").write_text(json.dumps({**kept, "old": 1}))
     with pytest.raises(HparamsError, match="old: 1 there, no such setting now"):
         keep_settings(experiment, "rank: 2", folder)
+
+
+def test_objects_are_compared_but_for_places_in_them(tmp_path):
+    path, folder = tmp_path / "own.yaml", tmp_path / "run"
+    folder.mkdir()
+    path.write_text(
+        "place: here\nlr: 1.0\nopt: !name:torch.optim.SGD\n    lr: !ref <lr>\n"
+        "log: !new:pathlib.Path\n    - !ref <place>/log\n"
+    )
+    keep_settings(path, "", folder, ignored=("place",))
+    keep_settings(path, "place: there", folder, ignored=("place",))
+    for other in ("opt: !name:torch.optim.Adam", "log: !new:pathlib.Path [elsewhere]"):
+        name = other.partition(":")[0]
+        with pytest.raises(HparamsError, match=f"{name}: .* there, .* now"):
+            keep_settings(path, other, folder, ignored=("place",))
+    # A run of an earlier version has kept none.
+    (folder / "settings.json").write_text('{"place": "here", "lr": 1.0}')
+    keep_settings(path, "", folder, ignored=("place",))
+
+
+def test_values_that_are_no_yaml_are_an_error(experiment):
+    with pytest.raises(HparamsError, match="needs quotes of its own"):
+        load_hparams(experiment, "rank: a: b")
+
+
+def test_a_run_does_not_go_on_with_other_inputs(tmp_path):
+    keep_inputs(tmp_path, data_hash="1", basis_fingerprint=None)
+    keep_inputs(tmp_path, data_hash="1", basis_fingerprint=None)
+    with pytest.raises(HparamsError, match="other inputs .basis_fingerprint: None the"):
+        keep_inputs(tmp_path, data_hash="1", basis_fingerprint="2")
+    (tmp_path / "inputs.json").write_text("{")
+    with pytest.raises(HparamsError, match="inputs.json is damaged"):
+        keep_inputs(tmp_path, data_hash="1", basis_fingerprint=None)
 
 
 @pytest.mark.parametrize("damage", ["", "null", "{", "\x00"])

@@ -78,6 +78,13 @@ def test_audio_over_30_s_is_refused(whisper):
         whisper().encode(torch.zeros(1, 31 * 16000))
 
 
+@pytest.mark.parametrize("context", ["full", "clip"])
+def test_a_rounded_duration_of_30_s_is_not_refused(whisper, context):
+    model, wav = whisper(), torch.rand(1, 30 * 16000 + 100)
+    states = model.encode(wav, context)
+    assert torch.equal(states, model.encode(wav[:, : 30 * 16000], context))
+
+
 def test_encoder_is_frozen_and_has_no_graph(whisper):
     model = whisper()
     states, logits, _ = model(torch.randn(1, 16000), torch.tensor([model.prompt]))
