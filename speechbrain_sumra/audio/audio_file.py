@@ -12,6 +12,8 @@ import numpy as np
 import soundfile
 
 RATES = range(1000, 384_001)
+CHANNELS = 32  # at most; a header may say 1024
+BLOCK = 2**20  # numbers that are decoded at a time, of all channels together
 # What has the range of 16-bit integers is still heard; powers of more overflow.
 LOUDEST = 1e6
 # From here on a length stands for "unknown", as in what is written to a pipe.
@@ -71,11 +73,20 @@ class AudioStream:
     def read(self, number: int) -> np.ndarray:
         """The next samples, float32; fewer than asked for at the end of the file.
 
+        Memory is taken for what is there, not for what a header promises.
+
         Raises
         ------
         AudioError
             If they cannot be decoded, are no numbers of a sound, or end too soon.
         """
+        blocks = [np.zeros(0, dtype=np.float32)]
+        while number and not self.ended:
+            blocks.append(self._read_block(min(number, BLOCK // self._sound.channels)))
+            number -= len(blocks[-1])
+        return np.concatenate(blocks)
+
+    def _read_block(self, number: int) -> np.ndarray:
         try:
             block = self._sound.read(number, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
@@ -116,8 +127,8 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
     Arguments
     ---------
     source : str, Path or binary file
-        What libsndfile reads: wav, flac, ogg, mp3, ...; any number of channels. A
-        pipe is first copied to a temporary file.
+        What libsndfile reads: wav, flac, ogg, mp3, ...; at most ``CHANNELS``
+        channels. A pipe is first copied to a temporary file.
 
     Yields
     ------
@@ -179,6 +190,8 @@ def _open(source: Source, opened: ExitStack) -> soundfile.SoundFile:
     is_path = isinstance(source, (str, os.PathLike))
     file = source
     if is_path:
+        if b"\0" in os.fsencode(source):
+            raise AudioError("cannot be read: no path holds a null character.")
         file = opened.enter_context(open(source, "rb"))  # noqa: SIM115
     if not file.seekable():
         is_path, pipe = False, file
@@ -200,6 +213,8 @@ def _open(source: Source, opened: ExitStack) -> soundfile.SoundFile:
             f"has a sample rate of {sound.samplerate} Hz; expected {RATES[0]} to "
             f"{RATES[-1]} Hz."
         )
+    if sound.channels > CHANNELS:
+        raise AudioError(f"has {sound.channels} channels; expected 1 to {CHANNELS}.")
     return sound
 
 
