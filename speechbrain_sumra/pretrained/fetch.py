@@ -71,7 +71,7 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
         "name@revision" is one version of it (a commit, tag or branch). Without a
         revision it is that of ``REVISIONS``, or else the newest one.
     save_path : str | Path | None
-        Where converted models are kept, each as ``<name>-hf``. The default is
+        Where converted models are kept, as ``<name>-<hash>-hf``. The default is
         ``$SPEECHBRAIN_SUMRA_CACHE``, or else ``~/.cache/speechbrain_sumra``.
         Downloads always go to the Hugging Face cache, so that a copy which is
         there already is found.
@@ -145,7 +145,7 @@ def _local_folder(folder: Path, name: str, cache: Path) -> Path:
             )
     if "model.bin" in files:
         logger.info("Whisper from the CTranslate2 folder %s", folder)
-        return convert_folder(folder, cache / f"{name}-hf")
+        return convert_folder(folder, cache, name)
     raise ModelNotFoundError(
         f"'{folder}' is neither a Hugging Face nor a CTranslate2 Whisper folder. "
         f"Files found: {', '.join(files) or 'none'}.\n{_WHAT_WORKS}"
@@ -262,4 +262,4 @@ def _from_offline_packages(folders: list[Path], cache: Path) -> Path:
                 f"{name} of {' + '.join(OFFLINE_PACKAGES)} has SHA-256 "
                 f"{found}, expected {expected}. {_REINSTALL}"
             )
-    return convert_once(data, folders[-1], cache / "whisper-base-hf")
+    return convert_once(data, folders[-1], cache, "whisper-base")
