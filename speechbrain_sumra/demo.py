@@ -331,7 +331,8 @@ def transcribe_uploads(
     locales : list of str or None
         The language of each; None is the unadapted Whisper.
     max_megabytes, max_seconds : float
-        Larger and longer files are refused.
+        Larger and longer files are refused. Of a file that is longer than it says,
+        no more than that is read.
 
     Returns
     -------
@@ -349,6 +350,7 @@ def transcribe_uploads(
             [paths[i] for i in accepted],
             [locales[i] for i in accepted],
             progress=False,
+            max_seconds=max_seconds,
         )
         for i, result in zip(accepted, done, strict=True):
             results[i] = result

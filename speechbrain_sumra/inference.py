@@ -1,5 +1,6 @@
 """Transcription in many languages, in the style of SpeechBrain's interfaces."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -220,6 +221,7 @@ class Transcriber(Pretrained):
         locales: Locales = None,
         progress: bool = True,
         batch_size: int = BATCH,
+        max_seconds: float = math.inf,
     ) -> list[Transcription]:
         """The texts of files of any length and number.
 
@@ -236,6 +238,8 @@ class Transcriber(Pretrained):
             Show a progress bar on stderr.
         batch_size : int
             Segments that are decoded at a time.
+        max_seconds : float
+            A longer file has an error, and is read no further.
 
         Returns
         -------
@@ -247,7 +251,9 @@ class Transcriber(Pretrained):
         UnknownLocaleError
             If a language is not in the bank.
         """
-        return list(self.stream_files(paths, locales, progress, batch_size))
+        return list(
+            self.stream_files(paths, locales, progress, batch_size, max_seconds)
+        )
 
     def stream_files(
         self,
@@ -255,6 +261,7 @@ class Transcriber(Pretrained):
         locales: Locales = None,
         progress: bool = True,
         batch_size: int = BATCH,
+        max_seconds: float = math.inf,
     ) -> Iterator[Transcription]:
         """As ``transcribe_files``, but each file is yielded when it is done.
 
@@ -270,7 +277,7 @@ class Transcriber(Pretrained):
         def segments():
             for path, result in zip(paths, results, strict=True):
                 try:
-                    for segment in read_segments(path):
+                    for segment in read_segments(path, max_seconds):
                         yield result, segment
                 except AudioError as error:
                     result.error = str(error)

@@ -1,5 +1,6 @@
 """Audio files for reading from start to end, and what is wrong with bad ones."""
 
+import math
 import os
 import shutil
 import struct
@@ -53,6 +54,8 @@ class AudioStream:
     ---------
     sound : soundfile.SoundFile
         The file.
+    max_seconds : float
+        It may not be longer, whatever it says of itself. Default: any length.
 
     Attributes
     ----------
@@ -64,8 +67,9 @@ class AudioStream:
         Whether that is all.
     """
 
-    def __init__(self, sound: soundfile.SoundFile):
+    def __init__(self, sound: soundfile.SoundFile, max_seconds: float = math.inf):
         self._sound = sound
+        self._max_seconds = max_seconds
         self.rate = sound.samplerate
         self.position = 0
         self.ended = False
@@ -78,7 +82,8 @@ class AudioStream:
         Raises
         ------
         AudioError
-            If they cannot be decoded, are no numbers of a sound, or end too soon.
+            If they cannot be decoded, are no numbers of a sound, end too soon or
+            not soon enough.
         """
         blocks = [np.zeros(0, dtype=np.float32)]
         while number and not self.ended:
@@ -103,6 +108,8 @@ class AudioStream:
                 f"{seconds:.2f} s; expected numbers from about -1 to 1."
             )
         self.position += len(block)
+        if self.position > self._max_seconds * self.rate:
+            raise AudioError(f"is longer than {self._max_seconds:g} s.")
         promised = self._sound.frames
         self.ended = len(block) < number or self.position >= promised
         if self.ended:
@@ -121,7 +128,7 @@ class AudioStream:
 
 
 @contextmanager
-def open_audio(source: Source) -> Iterator[AudioStream]:
+def open_audio(source: Source, max_seconds: float = math.inf) -> Iterator[AudioStream]:
     """Open an audio file.
 
     Arguments
@@ -129,6 +136,8 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
     source : str, Path or binary file
         What libsndfile reads: wav, flac, ogg, mp3, ...; at most ``CHANNELS``
         channels. A pipe is first copied to a temporary file.
+    max_seconds : float
+        As for ``AudioStream``.
 
     Yields
     ------
@@ -150,7 +159,7 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
     name = source_name(source)
     with ExitStack() as opened:
         try:
-            yield AudioStream(_open(source, opened))
+            yield AudioStream(_open(source, opened), max_seconds)
         except OSError as error:
             cause = error.strerror or error
             raise AudioError(f"{name} cannot be read: {cause}.") from error

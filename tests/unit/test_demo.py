@@ -35,8 +35,9 @@ class StandIn:
     def __init__(self):
         self.calls = []
 
-    def transcribe_files(self, paths, locales, progress=True):
+    def transcribe_files(self, paths, locales, progress=True, max_seconds=None):
         assert not progress
+        self.max_seconds = max_seconds
         self.calls.append((paths, locales))
         return [
             Transcription(path, locale, [], f"{path} cannot\n be read.")
@@ -127,6 +128,7 @@ def test_what_is_too_large_or_too_long_or_gone_is_refused_and_deleted(
     ]
     assert [result.text for result in results] == ["in eo", "", "", "", "in eo"]
     assert transcriber.calls == [([paths[0], paths[4]], ["eo", "eo"])]
+    assert transcriber.max_seconds == 5  # for those that do not say how long they are
     assert not files_in(tmp_path)
 
 
