@@ -198,6 +198,12 @@ def test_a_port_in_use_is_one_sentence(transcriber):
             serve(transcriber, port=port)
 
 
+@pytest.mark.parametrize("port", [-1, 0, 99_999])
+def test_a_port_that_cannot_be_is_one_sentence(transcriber, port):
+    with pytest.raises(ValueError, match=f"1 to 65535, got {port}"):
+        serve(transcriber, port=port)
+
+
 def test_the_server_offers_the_page_alone(transcriber, port):
     with running(transcriber, port=port) as page:
         with urlopen(f"{page.local_url}config") as answer:
