@@ -1,7 +1,7 @@
 """Transcription in many languages, in the style of SpeechBrain's interfaces."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from os import PathLike
@@ -137,6 +137,7 @@ class Transcriber(Pretrained):
         cls,
         adapters: str | PathLike | Sequence[str | PathLike] = (),
         whisper: str | None = None,
+        locales: Collection[str] | None = None,
         **bank_settings,
     ) -> "Transcriber":
         """A transcriber of adapter files alone.
@@ -148,6 +149,9 @@ class Transcriber(Pretrained):
         whisper : str
             The base model: a hub name or a folder. Default: the one that the first
             adapter names.
+        locales : collection of str
+            Languages to take of what is there; the files of others are not looked
+            into. Default: all.
         **bank_settings
             Other arguments of ``Bank``: device, precision, basis_folder, ...
 
@@ -157,8 +161,12 @@ class Transcriber(Pretrained):
             If a file is damaged or was trained on another base model.
         ModelNotFoundError
             If the base model cannot be found.
+        UnknownLocaleError
+            If there is no adapter of one of ``locales``.
         """
         files = _find_all(adapters)
+        if locales is not None:
+            files = {locale: _of(files, locale) for locale in locales}
         if whisper is None:
             whisper = _base_model(files)
         bank = Bank(whisper, **bank_settings)
@@ -362,6 +370,16 @@ def _find_all(adapters: str | PathLike | Sequence[str | PathLike]) -> dict[str, 
                     "one of them."
                 )
     return found
+
+
+def _of(files: dict[str, Path], locale: str) -> Path:
+    """The file of one language."""
+    if locale not in files:
+        raise UnknownLocaleError(
+            f"Unknown locale {locale!r}; there are adapters of: "
+            f"{', '.join(files) or 'none'}."
+        )
+    return files[locale]
 
 
 def _base_model(files: dict[str, Path]) -> str:

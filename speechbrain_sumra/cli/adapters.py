@@ -138,7 +138,9 @@ def mix(args: argparse.Namespace) -> int:
     """Writes the mixture and prints its name."""
     weights = _weights(args.weights)
     _check_output(args, weights)
-    transcriber = Transcriber.from_adapters(args.adapter, args.whisper, **places(args))
+    transcriber = Transcriber.from_adapters(
+        args.adapter, args.whisper, list(weights), **places(args)
+    )
     print(transcriber.bank.mix(weights, args.out))
     return 0
 

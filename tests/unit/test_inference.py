@@ -143,6 +143,13 @@ def test_what_was_read_of_a_truncated_file_is_kept(transcriber, clips, tmp_path)
     assert "truncated" in result.error and result.text
 
 
+def test_some_of_the_languages_may_be_taken(languages):
+    adapters = languages.folder / "adapters"
+    assert make(languages, adapters, locales=["bb"]).bank.locales == ["bb"]
+    with pytest.raises(UnknownLocaleError, match="'xx'; there are .* of: aa, bb"):
+        make(languages, adapters, locales=["aa", "xx"])
+
+
 def test_a_damaged_adapter_fails_its_files_alone(languages, clips):
     path = languages.make("cc", 3)
     places = [languages.folder / "adapters", path]

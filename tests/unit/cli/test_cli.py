@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from languages import Languages
 
-from speechbrain_sumra import export
+from speechbrain_sumra import SORSA, export
 from speechbrain_sumra.adapter_file import read_metadata
 from speechbrain_sumra.cli import main
 from speechbrain_sumra.cli.arguments import add_commands
@@ -226,6 +226,26 @@ def test_wrong_usage_is_status_2(sumra, clips, arguments, message):
 def test_an_adapter_is_asked_for(sumra, clips):
     status, _, err = sumra(clips[0], adapters=False)
     assert status == 2 and "--adapter" in err
+
+
+def test_only_the_named_languages_are_taken(
+    languages, sumra, clips, expected, places, tmp_path, capfd
+):
+    folder = shutil.copytree(languages.folder / "adapters", tmp_path / "adapters")
+    other = languages.save("cc", languages.model(3, SORSA, rank=4))
+    other = str(other.rename(folder / "cc.safetensors"))
+    adapters = ["--adapter", str(folder)]
+    text = line(expected[clips[0], "aa"])
+    assert sumra(*adapters, "--locale", "aa", clips[0], adapters=False)[:2] == (
+        (0, f"{text}\n")
+    )
+    for arguments in (["--locale", "cc"], ["--locale", "aa", "--locale", "cc"], []):
+        files = clips[: arguments.count("--locale")] or clips[:1]
+        status, _, err = sumra(*adapters, *arguments, *files, adapters=False)
+        assert status == 1 and other in err and "SORSA cannot be used" in err
+    mixed = str(tmp_path / "mixed.safetensors")
+    command = ["mix", "aa=1", "bb=1", *places, *adapters, mixed]
+    assert call(command, capfd)[0] == 0
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
