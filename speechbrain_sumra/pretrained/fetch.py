@@ -106,7 +106,7 @@ model './no/such/folder'...
     if folder.is_dir():
         return _local_folder(folder, folder.resolve().name, cache)
     tried = {"local folder": f"there is none at {folder.absolute()}"}
-    name, _, revision = source.partition("@")
+    name, revision = split_revision(source)
     if _is_hub_name(name):
         try:
             snapshot = _hub_folder(name, revision or REVISIONS.get(name))
@@ -127,6 +127,34 @@ model './no/such/folder'...
     raise ModelNotFoundError(
         f"cannot get the Whisper model '{source}'. Tried:\n{causes}\n{_WHAT_WORKS}"
     )
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """The two parts of "name@revision", which other software takes apart.
+
+    Arguments
+    ---------
+    source : str
+        What ``fetch_whisper`` takes.
+
+    Returns
+    -------
+    name : str
+        As the hub has it; a folder is left as it is.
+    revision : str or None
+        None if there is none.
+
+    Example
+    -------
+    >>> split_revision("openai/whisper-base@e37978b")
+    ('openai/whisper-base', 'e37978b')
+    >>> split_revision("/models/base@home")
+    ('/models/base@home', None)
+    """
+    name, _, revision = source.partition("@")
+    if not revision or Path(source).expanduser().is_dir() or not _is_hub_name(name):
+        return source, None
+    return name, revision
 
 
 def _local_folder(folder: Path, name: str, cache: Path) -> Path:
