@@ -7,6 +7,7 @@ error.  A basis that was made from the language's own data (CorDA) is in the
 file.  A checksum over all of it finds damage.
 """
 
+import copy
 import json
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
 from speechbrain_sumra.basis import Basis
@@ -308,9 +310,10 @@ def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
                 f"{_short(metadata.get(key))}, the model's is {_short(here)}."
                 f"{_ADVICE.get(key, '')}"
             )
-    if model.awaits_data:
-        model.insert_adapters(Basis(basis, model.describe_basis()))
+    start = Basis(basis, model.describe_basis()) if model.awaits_data else None
     parameters = trained_tensors(model)
+    if start is not None:
+        parameters = _with_basis(path, model, start)
     if tensors.keys() != parameters.keys():
         raise AdapterFileError(
             f"{path} does not fit this model: only in the file "
@@ -325,15 +328,50 @@ def load_adapter(path: str | Path, model: AdaptedWhisper) -> dict:
                 f"{path}: {name} has shape {tuple(value.shape)}, the model "
                 f"needs {tuple(expected)}."
             )
+    for name, value in (tensors | basis).items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise AdapterFileError(
                 f"{path}: {name} has values that are not finite numbers; the "
                 "file is damaged or its training diverged."
             )
+    if start is not None:
+        model.insert_adapters(start)
+        parameters = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
             parameters[name].copy_(value)
     return metadata
+
+
+def _with_basis(
+    path: str | Path, model: AdaptedWhisper, basis: Basis
+) -> dict[str, torch.Tensor]:
+    """What the model would train with adapters of this basis, without numbers."""
+    own = [*model.parameters(), *model.buffers()]
+    empty = {id(tensor): _empty(tensor) for tensor in own}
+    trial = nn.Module()
+    for name, part in model.adapted_model.named_children():
+        trial.add_module(name, copy.deepcopy(part, empty))
+    start = {name: _empty(value) for name, value in basis.tensors.items()}
+    try:
+        copy.copy(model.adapters).insert(
+            trial, model.replace_layers, Basis(start, basis.description)
+        )
+    except (KeyError, RuntimeError) as error:
+        raise AdapterFileError(
+            f"{path} does not fit this model: its basis is of other layers or sizes "
+            f"({error})."
+        ) from error
+    adapters = {name: p for name, p in trial.named_parameters() if p.requires_grad}
+    return {**trained_tensors(model), **adapters}
+
+
+def _empty(tensor: torch.Tensor) -> torch.Tensor:
+    """One of the same kind, on the meta device."""
+    empty = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
 
 
 _ADVICE = {

@@ -28,7 +28,7 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
     path = Path(path)
     if (path / RUN_FILE).exists():
         path /= RUN_FILE
-    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    files = _adapters_in(path) if path.is_dir() else [path]
     found: dict[str, Path] = {}
     for file in files:
         try:
@@ -47,3 +47,15 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
     if not found:
         raise AdapterFileError(f"No adapter file in {path}.")
     return found
+
+
+def _adapters_in(folder: Path) -> list[Path]:
+    """Files that may be adapters; of the folder of a run its own alone."""
+    files = sorted(folder.rglob("*.safetensors"))
+    own = {file for file in files if file.name == RUN_FILE}
+    runs = {file.parent for file in own}
+    return [
+        file
+        for file in files
+        if runs.isdisjoint(file.parents[1:] if file in own else file.parents)
+    ]

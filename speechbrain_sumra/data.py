@@ -126,7 +126,7 @@ def read_audio(path: str) -> torch.Tensor:
     Arguments
     ---------
     path : str
-        An audio file (mp3, wav, flac, ogg) with any number of channels.
+        An audio file, as ``open_audio`` reads it.
 
     Returns
     -------

@@ -50,7 +50,7 @@ def serve(
         The address to listen at. Default: this machine's own, which no other
         machine reaches.
     port : int
-        Its port.
+        Its port, 1 to 65535.
     max_megabytes, max_seconds : float
         Limits of an upload.
 
@@ -59,7 +59,7 @@ def serve(
     OSError
         If the port is in use or the host is not this machine.
     ValueError
-        If the bank has no language.
+        If the bank has no language, or there is no such port.
     """
     limits = {"max_megabytes": max_megabytes, "max_seconds": max_seconds}
     with running(transcriber, host, port, **limits) as page:
@@ -87,6 +87,8 @@ def running(
     gradio.Blocks
         The page; its ``local_url`` says where it is.
     """
+    if not 1 <= port <= 65535:
+        raise ValueError(f"Expected a port, 1 to 65535, got {port}.")
     with _private_uploads():
         page = build_page(transcriber, max_megabytes, max_seconds)
         try:
@@ -331,7 +333,8 @@ def transcribe_uploads(
     locales : list of str or None
         The language of each; None is the unadapted Whisper.
     max_megabytes, max_seconds : float
-        Larger and longer files are refused.
+        Larger and longer files are refused. Of a file that is longer than it says,
+        no more than that is read.
 
     Returns
     -------
@@ -349,6 +352,7 @@ def transcribe_uploads(
             [paths[i] for i in accepted],
             [locales[i] for i in accepted],
             progress=False,
+            max_seconds=max_seconds,
         )
         for i, result in zip(accepted, done, strict=True):
             results[i] = result

@@ -1,6 +1,7 @@
 """Transcription in many languages, in the style of SpeechBrain's interfaces."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from os import PathLike
@@ -136,6 +137,7 @@ class Transcriber(Pretrained):
         cls,
         adapters: str | PathLike | Sequence[str | PathLike] = (),
         whisper: str | None = None,
+        locales: Collection[str] | None = None,
         **bank_settings,
     ) -> "Transcriber":
         """A transcriber of adapter files alone.
@@ -147,6 +149,9 @@ class Transcriber(Pretrained):
         whisper : str
             The base model: a hub name or a folder. Default: the one that the first
             adapter names.
+        locales : collection of str
+            Languages to take of what is there; the files of others are not looked
+            into. Default: all.
         **bank_settings
             Other arguments of ``Bank``: device, precision, basis_folder, ...
 
@@ -156,8 +161,12 @@ class Transcriber(Pretrained):
             If a file is damaged or was trained on another base model.
         ModelNotFoundError
             If the base model cannot be found.
+        UnknownLocaleError
+            If there is no adapter of one of ``locales``.
         """
         files = _find_all(adapters)
+        if locales is not None:
+            files = {locale: _of(files, locale) for locale in locales}
         if whisper is None:
             whisper = _base_model(files)
         bank = Bank(whisper, **bank_settings)
@@ -220,6 +229,7 @@ class Transcriber(Pretrained):
         locales: Locales = None,
         progress: bool = True,
         batch_size: int = BATCH,
+        max_seconds: float = math.inf,
     ) -> list[Transcription]:
         """The texts of files of any length and number.
 
@@ -236,6 +246,8 @@ class Transcriber(Pretrained):
             Show a progress bar on stderr.
         batch_size : int
             Segments that are decoded at a time.
+        max_seconds : float
+            A longer file has an error, and is read no further.
 
         Returns
         -------
@@ -247,7 +259,9 @@ class Transcriber(Pretrained):
         UnknownLocaleError
             If a language is not in the bank.
         """
-        return list(self.stream_files(paths, locales, progress, batch_size))
+        return list(
+            self.stream_files(paths, locales, progress, batch_size, max_seconds)
+        )
 
     def stream_files(
         self,
@@ -255,6 +269,7 @@ class Transcriber(Pretrained):
         locales: Locales = None,
         progress: bool = True,
         batch_size: int = BATCH,
+        max_seconds: float = math.inf,
     ) -> Iterator[Transcription]:
         """As ``transcribe_files``, but each file is yielded when it is done.
 
@@ -270,7 +285,7 @@ class Transcriber(Pretrained):
         def segments():
             for path, result in zip(paths, results, strict=True):
                 try:
-                    for segment in read_segments(path):
+                    for segment in read_segments(path, max_seconds):
                         yield result, segment
                 except AudioError as error:
                     result.error = str(error)
@@ -355,6 +370,16 @@ def _find_all(adapters: str | PathLike | Sequence[str | PathLike]) -> dict[str, 
                     "one of them."
                 )
     return found
+
+
+def _of(files: dict[str, Path], locale: str) -> Path:
+    """The file of one language."""
+    if locale not in files:
+        raise UnknownLocaleError(
+            f"Unknown locale {locale!r}; there are adapters of: "
+            f"{', '.join(files) or 'none'}."
+        )
+    return files[locale]
 
 
 def _base_model(files: dict[str, Path]) -> str:

@@ -189,6 +189,22 @@ STRATEGIES: dict[str, tuple[Callable, Callable]] = {
 LEARNED = "learned"  # A of a model that was trained on other languages
 
 
+def needs_speech(strategy: str | None) -> bool:
+    """Whether the basis of a strategy is made from speech.
+
+    Arguments
+    ---------
+    strategy : str
+        Of SumRA; other methods have none.
+
+    Example
+    -------
+    >>> needs_speech("inputs"), needs_speech("interleave"), needs_speech(None)
+    (True, False, False)
+    """
+    return strategy in (*STRATEGIES, LEARNED)
+
+
 def check_needs_no_speech(strategy: str) -> None:
     """Refuse to compute from a weight what is made from speech.
 
@@ -206,7 +222,7 @@ def check_needs_no_speech(strategy: str) -> None:
     -------
     >>> check_needs_no_speech("interleave")
     """
-    if strategy in (*STRATEGIES, LEARNED):
+    if needs_speech(strategy):
         raise ValueError(
             f"The basis of strategy {strategy!r} is made from speech of other "
             "languages, once for a base model and rank, and none is stored in the "

@@ -1,5 +1,6 @@
 """Audio files for reading from start to end, and what is wrong with bad ones."""
 
+import math
 import os
 import shutil
 import struct
@@ -12,6 +13,8 @@ import numpy as np
 import soundfile
 
 RATES = range(1000, 384_001)
+CHANNELS = 32  # at most; a header may say 1024
+BLOCK = 2**20  # numbers that are decoded at a time, of all channels together
 # What has the range of 16-bit integers is still heard; powers of more overflow.
 LOUDEST = 1e6
 # From here on a length stands for "unknown", as in what is written to a pipe.
@@ -51,6 +54,8 @@ class AudioStream:
     ---------
     sound : soundfile.SoundFile
         The file.
+    max_seconds : float
+        It may not be longer, whatever it says of itself. Default: any length.
 
     Attributes
     ----------
@@ -62,8 +67,9 @@ class AudioStream:
         Whether that is all.
     """
 
-    def __init__(self, sound: soundfile.SoundFile):
+    def __init__(self, sound: soundfile.SoundFile, max_seconds: float = math.inf):
         self._sound = sound
+        self._max_seconds = max_seconds
         self.rate = sound.samplerate
         self.position = 0
         self.ended = False
@@ -71,11 +77,21 @@ class AudioStream:
     def read(self, number: int) -> np.ndarray:
         """The next samples, float32; fewer than asked for at the end of the file.
 
+        Memory is taken for what is there, not for what a header promises.
+
         Raises
         ------
         AudioError
-            If they cannot be decoded, are no numbers of a sound, or end too soon.
+            If they cannot be decoded, are no numbers of a sound, end too soon or
+            not soon enough.
         """
+        blocks = [np.zeros(0, dtype=np.float32)]
+        while number and not self.ended:
+            blocks.append(self._read_block(min(number, BLOCK // self._sound.channels)))
+            number -= len(blocks[-1])
+        return np.concatenate(blocks)
+
+    def _read_block(self, number: int) -> np.ndarray:
         try:
             block = self._sound.read(number, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
@@ -92,6 +108,8 @@ class AudioStream:
                 f"{seconds:.2f} s; expected numbers from about -1 to 1."
             )
         self.position += len(block)
+        if self.position > self._max_seconds * self.rate:
+            raise AudioError(f"is longer than {self._max_seconds:g} s.")
         promised = self._sound.frames
         self.ended = len(block) < number or self.position >= promised
         if self.ended:
@@ -110,14 +128,16 @@ class AudioStream:
 
 
 @contextmanager
-def open_audio(source: Source) -> Iterator[AudioStream]:
+def open_audio(source: Source, max_seconds: float = math.inf) -> Iterator[AudioStream]:
     """Open an audio file.
 
     Arguments
     ---------
     source : str, Path or binary file
-        What libsndfile reads: wav, flac, ogg, mp3, ...; any number of channels. A
-        pipe is first copied to a temporary file.
+        What libsndfile reads: wav, flac, ogg, mp3, ...; at most ``CHANNELS``
+        channels. A pipe is first copied to a temporary file.
+    max_seconds : float
+        As for ``AudioStream``.
 
     Yields
     ------
@@ -139,7 +159,7 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
     name = source_name(source)
     with ExitStack() as opened:
         try:
-            yield AudioStream(_open(source, opened))
+            yield AudioStream(_open(source, opened), max_seconds)
         except OSError as error:
             cause = error.strerror or error
             raise AudioError(f"{name} cannot be read: {cause}.") from error
@@ -179,6 +199,8 @@ def _open(source: Source, opened: ExitStack) -> soundfile.SoundFile:
     is_path = isinstance(source, (str, os.PathLike))
     file = source
     if is_path:
+        if b"\0" in os.fsencode(source):
+            raise AudioError("cannot be read: no path holds a null character.")
         file = opened.enter_context(open(source, "rb"))  # noqa: SIM115
     if not file.seekable():
         is_path, pipe = False, file
@@ -200,6 +222,8 @@ def _open(source: Source, opened: ExitStack) -> soundfile.SoundFile:
             f"has a sample rate of {sound.samplerate} Hz; expected {RATES[0]} to "
             f"{RATES[-1]} Hz."
         )
+    if sound.channels > CHANNELS:
+        raise AudioError(f"has {sound.channels} channels; expected 1 to {CHANNELS}.")
     return sound
 
 

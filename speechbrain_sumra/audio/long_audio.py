@@ -5,6 +5,7 @@ Loudness is measured in frames of 20 ms; what is silence depends on the noise of
 the window, so that a humming recording has pauses, too.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,7 +52,9 @@ class AudioSegment:
     samples: torch.Tensor
 
 
-def read_segments(source: Source) -> Iterator[AudioSegment]:
+def read_segments(
+    source: Source, max_seconds: float = math.inf
+) -> Iterator[AudioSegment]:
     """The segments of an audio file, one after the other.
 
     A file of at most ``MAX_SECONDS`` is one segment as it is, for adapters are
@@ -63,6 +66,8 @@ def read_segments(source: Source) -> Iterator[AudioSegment]:
     ---------
     source : str, Path or binary file
         What ``open_audio`` reads.
+    max_seconds : float
+        What is longer is an error when so much of it is read.
 
     Yields
     ------
@@ -72,8 +77,8 @@ def read_segments(source: Source) -> Iterator[AudioSegment]:
     Raises
     ------
     AudioError
-        If the file cannot be read, holds no samples or numbers that are none, or
-        is shorter than it says.
+        If the file cannot be read, holds no samples or numbers that are none, is
+        shorter than it says, or too long.
 
     Example
     -------
@@ -86,7 +91,7 @@ def read_segments(source: Source) -> Iterator[AudioSegment]:
     0.0 10.3 (164800,)
     29.7 40.0 (164800,)
     """
-    with open_audio(source) as audio:
+    with open_audio(source, max_seconds) as audio:
         yield from _segments(_Window(audio))
 
 

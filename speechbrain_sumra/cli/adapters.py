@@ -1,12 +1,14 @@
 """``sumra inspect``, ``sumra list`` and ``sumra mix``: what adapter files hold."""
 
 import argparse
+import math
 from collections import defaultdict
 from pathlib import Path
 
 from safetensors import safe_open
 
 from speechbrain_sumra.adapter_file import BASIS, AdapterFileError, read_metadata
+from speechbrain_sumra.adapter_folder import find_adapters
 from speechbrain_sumra.cli.commands import UsageError, places, printable
 from speechbrain_sumra.inference import Transcriber
 
@@ -134,13 +136,39 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def mix(args: argparse.Namespace) -> int:
     """Writes the mixture and prints its name."""
-    weights = {}
-    for part in args.weights:
-        locale, _, weight = part.partition("=")
-        try:
-            weights[locale] = float(weight)
-        except ValueError:
-            raise UsageError(f"expected LOCALE=WEIGHT, got {part!r}") from None
-    transcriber = Transcriber.from_adapters(args.adapter, args.whisper, **places(args))
+    weights = _weights(args.weights)
+    _check_output(args, weights)
+    transcriber = Transcriber.from_adapters(
+        args.adapter, args.whisper, list(weights), **places(args)
+    )
     print(transcriber.bank.mix(weights, args.out))
     return 0
+
+
+def _weights(parts: list[str]) -> dict[str, float]:
+    """The weight of each locale."""
+    weights: dict[str, float] = {}
+    for part in parts:
+        locale, _, text = part.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            raise UsageError(f"expected LOCALE=WEIGHT, got {part!r}") from None
+        if not math.isfinite(weight):
+            raise UsageError(f"expected a finite weight, got {part!r}")
+        if locale in weights:
+            raise UsageError(f"{locale!r} is given twice: give it the sum of both")
+        weights[locale] = weight
+    return weights
+
+
+def _check_output(args: argparse.Namespace, weights: dict[str, float]) -> None:
+    """A mixture must not take the place of what it is made of."""
+    out = Path(args.out)
+    for place in args.adapter:
+        for locale, file in find_adapters(place).items():
+            if locale in weights and out.exists() and file.samefile(out):
+                raise UsageError(
+                    f"{out} is the adapter of {locale!r}, which is to be mixed: name "
+                    "another file to write"
+                )

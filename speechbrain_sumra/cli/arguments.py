@@ -90,7 +90,7 @@ unless --host says otherwise.""",
     )
     _add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    parser.add_argument("--port", type=_port, default=7860, help="default: %(default)s")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -306,3 +306,10 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port, 1 to 65535, got {text}")
+    return port

@@ -60,7 +60,8 @@ def transcribe(args: argparse.Namespace) -> int:
     stdout = sys.stdout
     # Nothing that a library prints gets between the results.
     with redirect_stdout(sys.stderr):
-        results = load_transcriber(args).stream_files(
+        # Others in the same folder need not be of any use.
+        results = load_transcriber(args, args.locale).stream_files(
             sources, locales, sys.stderr.isatty(), args.batch_size
         )
         for result, file in zip(results, files, strict=True):
@@ -90,8 +91,13 @@ def demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_transcriber(args: argparse.Namespace) -> Transcriber:
-    """The transcriber that ``--adapter``, ``--whisper`` and the like describe."""
+def load_transcriber(
+    args: argparse.Namespace, locales: list[str] | None = None
+) -> Transcriber:
+    """The transcriber that ``--adapter``, ``--whisper`` and the like describe.
+
+    Of all languages that there are, or of some.
+    """
     unadapted = getattr(args, "unadapted", False)
     if not args.adapter and not unadapted:
         raise UsageError("name an adapter file or folder with --adapter")
@@ -101,6 +107,7 @@ def load_transcriber(args: argparse.Namespace) -> Transcriber:
     return Transcriber.from_adapters(
         args.adapter,
         whisper,
+        locales,
         device=_device(args.device),
         precision=args.precision,
         max_tokens=args.max_tokens,

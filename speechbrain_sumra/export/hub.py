@@ -8,6 +8,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain_sumra.adapter_file import read_metadata
 from speechbrain_sumra.export.folder import facts_of, read_record
 from speechbrain_sumra.export.model_card import model_card
+from speechbrain_sumra.speech_basis import needs_speech
 
 logger = get_logger(__name__)
 CARD = "README.md"
@@ -49,7 +50,8 @@ def push(
     AdapterFileError
         If the file is no adapter file.
     ValueError
-        If the folder was not exported by this package.
+        If the folder was not exported by this package, or the adapter's A was made
+        from speech: it is not in the file, and nobody could compute it again.
     huggingface_hub.errors.HfHubHTTPError
         If the hub refuses.
     """
@@ -59,8 +61,9 @@ def push(
         found = sorted(file for file in path.rglob("*") if file.is_file())
         files = {file.relative_to(path).as_posix(): file for file in found}
     else:
-        facts = {**facts_of(read_metadata(path)), "format": "adapter"}
-        facts["file"] = path.name
+        metadata = read_metadata(path)
+        _check_stands_alone(path, metadata)
+        facts = {**facts_of(metadata), "format": "adapter", "file": path.name}
         files = {path.name: path}
     if CARD not in files:
         files[CARD] = model_card(facts, repo_id).encode()
@@ -73,3 +76,14 @@ def push(
     )
     logger.info("%s is at %s", path, repository.url)
     return repository.url
+
+
+def _check_stands_alone(path: Path, metadata: dict) -> None:
+    """Refuse an adapter that cannot be used without a basis that is elsewhere."""
+    strategy = metadata.get("strategy")
+    if needs_speech(strategy):
+        raise ValueError(
+            f"{path} is of no use alone: its A was made from speech (strategy "
+            f"{strategy!r}) and is in the basis folder. Upload an exported folder, "
+            "which holds A: sumra export --to peft, or sumra merge."
+        )

@@ -6,6 +6,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from speechbrain_sumra.pretrained import split_revision
+
 LIBRARIES = {
     "huggingface": "transformers",
     "peft": "peft",
@@ -24,9 +26,9 @@ print(recognizer("speech.wav")["text"])
 from peft import PeftModel
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-base = WhisperForConditionalGeneration.from_pretrained("{base_model}")
+base = WhisperForConditionalGeneration.from_pretrained({base_model})
 model = PeftModel.from_pretrained(base, "{repo_id}")
-processor = WhisperProcessor.from_pretrained("{base_model}")
+processor = WhisperProcessor.from_pretrained({base_model})
 features = processor(speech, sampling_rate=16000, return_tensors="pt").input_features
 tokens = model.generate(features{language}, task="transcribe")
 print(processor.batch_decode(tokens, skip_special_tokens=True)[0])
@@ -69,12 +71,12 @@ def model_card(facts: dict, repo_id: str) -> str:
     library_name: peft
     pipeline_tag: automatic-speech-recognition
     """
-    code, base_model = facts.get("language"), facts.get("base_model", "the base model")
+    code = facts.get("language")
     language = "" if code is None else f', language="{code}"'
     locale = facts.get("locale")
     loading = LOADING[facts["format"]].format(
         repo_id=repo_id,
-        base_model=base_model,
+        base_model=_base_arguments(facts.get("base_model", "the base model")),
         file=facts.get("file"),
         language=language,
         locale=f', "{locale}"' if locale else "",
@@ -104,7 +106,7 @@ def _front_matter(facts: dict, repo_id: str) -> str:
                 metric_value=round(facts["test_wer"], 2),
             )
         ]
-    base_model = facts.get("base_model")
+    base_model, _ = split_revision(facts.get("base_model", ""))
     tags = ["whisper", "speechbrain-sumra", str(facts.get("method", "")).lower()]
     data = ModelCardData(
         base_model=base_model if _is_on_hub(base_model) else None,
@@ -118,8 +120,14 @@ def _front_matter(facts: dict, repo_id: str) -> str:
     return data.to_yaml()
 
 
+def _base_arguments(source: str) -> str:
+    """What ``from_pretrained`` takes for a base model."""
+    name, revision = split_revision(source)
+    return f'"{name}"' + (f', revision="{revision}"' if revision else "")
+
+
 def _title(facts: dict) -> str:
-    whisper = Path(facts.get("base_model", "Whisper")).name
+    whisper = Path(split_revision(facts.get("base_model", "Whisper"))[0]).name
     locale = facts.get("locale") or facts.get("language")
     return f"{whisper}, adapted to {locale}" if locale else f"{whisper}, adapted"
 
@@ -141,9 +149,9 @@ def _hub_language(facts: dict) -> str | None:
     return language.split("-")[0].lower() if language else None
 
 
-def _is_on_hub(name: str | None) -> bool:
+def _is_on_hub(name: str) -> bool:
     """Whether a base model may be named on the hub: a folder may not."""
-    if name is None or Path(name).exists():
+    if not name or Path(name).exists():
         return False
     try:
         validate_repo_id(name)

@@ -13,6 +13,7 @@ from speechbrain_sumra.export.language import required_code
 from speechbrain_sumra.export.lora_update import LoraUpdate, low_rank_update
 from speechbrain_sumra.export.to_huggingface import warn_of_context
 from speechbrain_sumra.peft_adapters import ADAPTER
+from speechbrain_sumra.pretrained import split_revision
 
 EMBEDDING = "model.decoder.embed_tokens"
 PREFIX = "base_model.model."
@@ -94,7 +95,8 @@ def export_peft(
         adapted, {name: value.detach().cpu() for name, value in state.items()}
     )
     _check_same(model, adapted, code)
-    adapted.peft_config[ADAPTER].base_model_name_or_path = model.source
+    config = adapted.peft_config[ADAPTER]
+    config.base_model_name_or_path, config.revision = split_revision(model.source)
     with new_folder(folder) as new:
         # Otherwise PEFT asks the hub for the size of the base model's vocabulary.
         adapted.save_pretrained(new, save_embedding_layers=False)

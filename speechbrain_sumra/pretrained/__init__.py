@@ -5,6 +5,13 @@ from speechbrain_sumra.pretrained.fetch import (
     CorruptModelError,
     ModelNotFoundError,
     fetch_whisper,
+    split_revision,
 )
 
-__all__ = ["REVISIONS", "CorruptModelError", "ModelNotFoundError", "fetch_whisper"]
+__all__ = [
+    "REVISIONS",
+    "CorruptModelError",
+    "ModelNotFoundError",
+    "fetch_whisper",
+    "split_revision",
+]

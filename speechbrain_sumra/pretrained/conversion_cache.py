@@ -21,7 +21,7 @@ RECORD = "conversion.json"
 RECORD_FORMAT = 1  # raise it when conversions made before must be made again
 
 
-def convert_folder(folder: Path, target: Path) -> Path:
+def convert_folder(folder: Path, cache: Path, name: str) -> Path:
     """Converts a CTranslate2 folder as :func:`convert_once` does.
 
     Arguments
@@ -29,22 +29,24 @@ def convert_folder(folder: Path, target: Path) -> Path:
     folder : Path
         Holds ``model.bin``, which is mapped and not read into memory at once,
         and ``tokenizer.json``.
-    target : Path
-        The Hugging Face folder to make.
+    cache : Path
+        Where conversions are kept.
+    name : str
+        What the model is called.
 
     Returns
     -------
     Path
-        ``target``.
+        The Hugging Face folder.
     """
     with open(folder / "model.bin", "rb") as file:
         size = os.fstat(file.fileno()).st_size  # an empty file cannot be mapped
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-    return convert_once(data, folder, target)
+    return convert_once(data, folder, cache, name)
 
 
-def convert_once(data, metadata: Path, target: Path) -> Path:
-    """Converts unless ``target`` is a finished conversion of the same files.
+def convert_once(data, metadata: Path, cache: Path, name: str) -> Path:
+    """Converts unless there is a finished conversion of the same files.
 
     Arguments
     ---------
@@ -52,28 +54,35 @@ def convert_once(data, metadata: Path, target: Path) -> Path:
         The contents of ``model.bin``.
     metadata : Path
         Folder with ``tokenizer.json`` and what else is beside ``model.bin``.
-    target : Path
-        The Hugging Face folder to make.
+    cache : Path
+        Where conversions are kept.
+    name : str
+        What the model is called. Others may be called the same, so a hash of the
+        files follows it in the folder's name.
 
     Returns
     -------
     Path
-        ``target``.
+        The Hugging Face folder, ``<name>-<hash>-hf``.
 
     Raises
     ------
     CTranslate2FormatError
         If the model cannot be converted.
     FileExistsError
-        If ``target`` is there and was not made by a conversion.
+        If the folder is there and was not made by a conversion.
     """
     sources = {"model.bin": _sha256(data)}
-    for name in ("config.json", "tokenizer.json", "vocabulary.json"):
-        if (metadata / name).is_file():
-            sources[name] = _sha256((metadata / name).read_bytes())
-    if _is_finished(target, sources):
-        logger.info("Converted before: %s", target)
-        return target
+    for file in ("config.json", "tokenizer.json", "vocabulary.json"):
+        if (metadata / file).is_file():
+            sources[file] = _sha256((metadata / file).read_bytes())
+    digest = _sha256(json.dumps(sources, sort_keys=True).encode())[:8]
+    target = cache / f"{name}-{digest}-hf"
+    # Conversions were made before their names had a hash.
+    for folder in (target, cache / f"{name}-hf"):
+        if _is_finished(folder, sources):
+            logger.info("Converted before: %s", folder)
+            return folder
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process converts, the others (training ranks, say) wait and find it.
     with FileLock(target.parent / f".{target.name}.lock"):

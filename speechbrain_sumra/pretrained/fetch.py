@@ -71,7 +71,7 @@ def fetch_whisper(source: str, save_path: str | Path | None = None) -> Path:
         "name@revision" is one version of it (a commit, tag or branch). Without a
         revision it is that of ``REVISIONS``, or else the newest one.
     save_path : str | Path | None
-        Where converted models are kept, each as ``<name>-hf``. The default is
+        Where converted models are kept, as ``<name>-<hash>-hf``. The default is
         ``$SPEECHBRAIN_SUMRA_CACHE``, or else ``~/.cache/speechbrain_sumra``.
         Downloads always go to the Hugging Face cache, so that a copy which is
         there already is found.
@@ -106,7 +106,7 @@ model './no/such/folder'...
     if folder.is_dir():
         return _local_folder(folder, folder.resolve().name, cache)
     tried = {"local folder": f"there is none at {folder.absolute()}"}
-    name, _, revision = source.partition("@")
+    name, revision = split_revision(source)
     if _is_hub_name(name):
         try:
             snapshot = _hub_folder(name, revision or REVISIONS.get(name))
@@ -129,6 +129,34 @@ model './no/such/folder'...
     )
 
 
+def split_revision(source: str) -> tuple[str, str | None]:
+    """The two parts of "name@revision", which other software takes apart.
+
+    Arguments
+    ---------
+    source : str
+        What ``fetch_whisper`` takes.
+
+    Returns
+    -------
+    name : str
+        As the hub has it; a folder is left as it is.
+    revision : str or None
+        None if there is none.
+
+    Example
+    -------
+    >>> split_revision("openai/whisper-base@e37978b")
+    ('openai/whisper-base', 'e37978b')
+    >>> split_revision("/models/base@home")
+    ('/models/base@home', None)
+    """
+    name, _, revision = source.partition("@")
+    if not revision or Path(source).expanduser().is_dir() or not _is_hub_name(name):
+        return source, None
+    return name, revision
+
+
 def _local_folder(folder: Path, name: str, cache: Path) -> Path:
     """A folder of either kind -> a Hugging Face folder."""
     files = sorted(path.name for path in folder.iterdir())
@@ -145,7 +173,7 @@ def _local_folder(folder: Path, name: str, cache: Path) -> Path:
             )
     if "model.bin" in files:
         logger.info("Whisper from the CTranslate2 folder %s", folder)
-        return convert_folder(folder, cache / f"{name}-hf")
+        return convert_folder(folder, cache, name)
     raise ModelNotFoundError(
         f"'{folder}' is neither a Hugging Face nor a CTranslate2 Whisper folder. "
         f"Files found: {', '.join(files) or 'none'}.\n{_WHAT_WORKS}"
@@ -262,4 +290,4 @@ def _from_offline_packages(folders: list[Path], cache: Path) -> Path:
                 f"{name} of {' + '.join(OFFLINE_PACKAGES)} has SHA-256 "
                 f"{found}, expected {expected}. {_REINSTALL}"
             )
-    return convert_once(data, folders[-1], cache / "whisper-base-hf")
+    return convert_once(data, folders[-1], cache, "whisper-base")

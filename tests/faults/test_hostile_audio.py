@@ -62,6 +62,7 @@ BROKEN = {
     "nothing.wav": lambda path: b"",
     "header.wav": lambda path: wav(path)[:44],
     "zeros.mp3": lambda path: bytes(5000),
+    "1024 channels.wav": lambda path: wav(path, 0.001, 384_000, channels=1024),
     "program.ogg": lambda path: b"\x7fELF" + bytes(range(256)) * 20,
 }
 # Strange, but audio.
@@ -123,11 +124,12 @@ def test_a_batch_with_them(clips, tiny_whisper, tmp_path):
         pretrained_folder=tmp_path / "pretrained",
         basis_folder=tmp_path / "basis",
     )
-    paths = [clips / name for name in [*USABLE, *BROKEN, "train_0.wav", "missing.wav"]]
+    names = [*USABLE, *BROKEN, "train_0.wav", "missing.wav", "null\0.wav"]
+    paths = [clips / name for name in names]
     for path, result in zip(
         paths, transcriber.transcribe_files(paths, progress=False), strict=True
     ):
-        broken = path.name in BROKEN or path.name == "missing.wav"
+        broken = path.name in [*BROKEN, "missing.wav", "null\0.wav"]
         if broken:
             assert path.name in result.error and "\n" not in result.error
         else:

@@ -144,7 +144,7 @@ class StandIn:
 
     bank = SimpleNamespace(locales=["eo", "hsb"])
 
-    def transcribe_files(self, paths, locales, progress=True):
+    def transcribe_files(self, paths, locales, progress=True, max_seconds=None):
         return [
             Transcription(
                 path,

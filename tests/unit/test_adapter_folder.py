@@ -21,6 +21,8 @@ def test_adapters_are_found_by_the_locale_they_name(tiny_whisper, tmp_path):
     (own.parent / "slice_0").mkdir()
     (own.parent / "slice_0" / own.name).write_bytes(a.read_bytes())
     assert find_adapters(own.parent) == {"a": own}
+    a.unlink()
+    assert find_adapters(tmp_path) == {"a": own, "b": b}
     (tmp_path / "empty").mkdir()
     with pytest.raises(AdapterFileError, match="No adapter file"):
         find_adapters(tmp_path / "empty")

@@ -35,8 +35,9 @@ class StandIn:
     def __init__(self):
         self.calls = []
 
-    def transcribe_files(self, paths, locales, progress=True):
+    def transcribe_files(self, paths, locales, progress=True, max_seconds=None):
         assert not progress
+        self.max_seconds = max_seconds
         self.calls.append((paths, locales))
         return [
             Transcription(path, locale, [], f"{path} cannot\n be read.")
@@ -127,6 +128,7 @@ def test_what_is_too_large_or_too_long_or_gone_is_refused_and_deleted(
     ]
     assert [result.text for result in results] == ["in eo", "", "", "", "in eo"]
     assert transcriber.calls == [([paths[0], paths[4]], ["eo", "eo"])]
+    assert transcriber.max_seconds == 5  # for those that do not say how long they are
     assert not files_in(tmp_path)
 
 
@@ -194,6 +196,12 @@ def test_a_port_in_use_is_one_sentence(transcriber):
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"port {port}: the port is in use"):
             serve(transcriber, port=port)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 99_999])
+def test_a_port_that_cannot_be_is_one_sentence(transcriber, port):
+    with pytest.raises(ValueError, match=f"1 to 65535, got {port}"):
+        serve(transcriber, port=port)
 
 
 def test_the_server_offers_the_page_alone(transcriber, port):

@@ -101,9 +101,9 @@ def test_batches_are_small_and_of_like_length(transcriber, clips, monkeypatch):
 def test_files_are_handed_on_when_they_are_done(transcriber, clips, monkeypatch):
     opened, read_segments = [], inference.read_segments
 
-    def recording(path):
+    def recording(path, max_seconds):
         opened.append(path)
-        return read_segments(path)
+        return read_segments(path, max_seconds)
 
     monkeypatch.setattr(inference, "read_segments", recording)
     monkeypatch.setattr(inference, "BATCHES_AHEAD", 1)
@@ -126,12 +126,28 @@ def test_a_bad_file_leaves_the_others_alone(transcriber, clips, tmp_path):
             transcriber.transcribe_file(path, "bb")
 
 
+def test_a_file_that_is_too_long_is_an_error_of_its_own(transcriber, clips):
+    long, short = transcriber.transcribe_files(
+        [clips[3], clips[0]], "aa", progress=False, max_seconds=50
+    )
+    assert long.error == f"{clips[3]} is longer than 50 s."
+    assert all(segment.end <= 50 for segment in long.segments)
+    assert [short] == alone(transcriber, clips[:1], ["aa"])
+
+
 def test_what_was_read_of_a_truncated_file_is_kept(transcriber, clips, tmp_path):
     cut = tmp_path / "cut.mp3"
     soundfile.write(cut, np.concatenate([soundfile.read(clips[3])[0]] * 2), RATE)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     [result] = transcriber.transcribe_files([cut], "aa", progress=False)
     assert "truncated" in result.error and result.text
+
+
+def test_some_of_the_languages_may_be_taken(languages):
+    adapters = languages.folder / "adapters"
+    assert make(languages, adapters, locales=["bb"]).bank.locales == ["bb"]
+    with pytest.raises(UnknownLocaleError, match="'xx'; there are .* of: aa, bb"):
+        make(languages, adapters, locales=["aa", "xx"])
 
 
 def test_a_damaged_adapter_fails_its_files_alone(languages, clips):

@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from speechbrain_sumra.adapted import AdaptedWhisper, trained_tensors
-from speechbrain_sumra.adapter_file import load_adapter, save_adapter
+from speechbrain_sumra.adapter_file import (
+    AdapterFileError,
+    load_adapter,
+    read_adapter,
+    save_adapter,
+    write_adapter,
+)
 from speechbrain_sumra.basis import Basis
 from speechbrain_sumra.peft_adapters import MissingExtraError, PeftAdapters
 from speechbrain_sumra.whisper import Whisper
@@ -477,6 +483,42 @@ def test_a_file_restores_whisper_exactly(tiny_whisper, tmp_path, settings, num_t
     assert fresh.awaits_data or not torch.equal(logits(fresh), logits(model))
     load_adapter(tmp_path / "eo.safetensors", fresh)
     assert torch.equal(logits(fresh), logits(model))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda value: value[..., :-1], "has shape|other layers or sizes"),
+        (lambda value: value * torch.nan, "not finite"),
+        (lambda value: None, "only in the model|other layers or sizes"),
+    ],
+)
+@pytest.mark.parametrize("part", ["fc1.initial.lora_A", "fc2.lora_B.default.weight"])
+def test_a_basis_in_a_file_is_checked_before_the_model_is_changed(
+    tiny_whisper, tmp_path, part, change, message
+):
+    settings = {"config": "LoraConfig", "r": 2, "init_lora_weights": "corda"}
+    base = Whisper(tiny_whisper, tmp_path / "pretrained")
+    model = AdaptedWhisper(base, PeftAdapters, settings, tmp_path / "basis")
+    fresh = AdaptedWhisper(
+        Whisper(tiny_whisper, tmp_path / "pretrained"), PeftAdapters, settings
+    )
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    wav = torch.randn(1, 16000)
+    tokens = torch.tensor([base.prompt + [400, 500]])
+    model.calibrate(tmp_path / "initial.safetensors", lambda: model(wav, tokens))
+    file = tmp_path / "eo.safetensors"
+    save_adapter(file, model)
+    metadata, tensors = read_adapter(file)
+    (name,) = [name for name in tensors if name.endswith(f"decoder.layers.0.{part}")]
+    tensors[name] = change(tensors[name])
+    tensors = {name: value for name, value in tensors.items() if value is not None}
+    write_adapter(file, metadata, tensors, "fp32")
+    with pytest.raises(AdapterFileError, match=message):
+        load_adapter(file, fresh)
+    after = fresh.state_dict()
+    assert fresh.awaits_data and after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("config", ["IA3Config", "LNTuningConfig"])

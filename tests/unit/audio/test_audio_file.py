@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_sumra.audio.audio_file import AudioError, open_audio
+from speechbrain_sumra.audio.audio_file import BLOCK, AudioError, open_audio
 
 RATE = 16000
 
@@ -155,6 +155,10 @@ BAD = {
     "folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
     "missing": (lambda path: None, "cannot be read: No such file"),
     "rate": (lambda path: write(path, sound(1), rate=100), "sample rate of 100 Hz"),
+    "channels": (
+        lambda path: write(path, np.zeros((100, 1024)), rate=384_000),
+        "has 1024 channels; expected 1 to 32",
+    ),
 }
 
 
@@ -168,6 +172,27 @@ def test_bad_audio_is_one_error_that_names_the_file(tmp_path, kind):
     message = str(caught.value)
     assert message.startswith(str(path)) and found in message
     assert "\n" not in message
+
+
+def test_a_path_that_no_file_can_have_is_an_error():
+    with pytest.raises(AudioError, match="no path holds a null character"):
+        read("a\0.wav")
+
+
+def test_a_header_takes_no_memory(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).normal(0, 0.1, (100_000, 32))
+    path = write(tmp_path / "a.wav", samples, rate=384_000, subtype="FLOAT")
+    blocks = []
+    read_block = soundfile.SoundFile.read
+
+    def counting_read(self, frames, **settings):
+        blocks.append(frames * self.channels)
+        return read_block(self, frames, **settings)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting_read)
+    found = read(path)  # asks for 28 s, which would be 1.4 GB
+    assert len(blocks) > 1 and max(blocks) <= BLOCK
+    assert np.allclose(found, samples.mean(axis=1), atol=1e-6)
 
 
 def test_a_file_without_channels_is_an_error(tmp_path):

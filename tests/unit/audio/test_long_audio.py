@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from speechbrain_sumra.audio import long_audio
+from speechbrain_sumra.audio.audio_file import AudioError
 from speechbrain_sumra.audio.long_audio import MAX_SECONDS, read_segments
 from speechbrain_sumra.data import read_audio
 
@@ -141,6 +142,16 @@ def test_little_is_in_memory_at_a_time(tmp_path, monkeypatch):
     assert max(blocks) <= limit and max(windows) <= limit
     assert len(windows) > 60
     assert peak < 20 * limit * 4 < 30 * minute.nbytes
+
+
+@pytest.mark.parametrize("seconds", [3, 100])
+def test_what_is_longer_than_the_limit_is_read_no_further(tmp_path, seconds):
+    path = write(tmp_path / "a.wav", sound(seconds))
+    assert sum(s.end - s.start for s in read_segments(path, seconds)) > seconds - 1
+    heard = []
+    with pytest.raises(AudioError, match=r"a\.wav is longer than 2 s"):
+        heard.extend(read_segments(path, 2))
+    assert not heard
 
 
 @pytest.mark.parametrize("rate", [11127, 44056, 1000, 192_000])

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from languages import Languages
 
-from speechbrain_sumra import export
+from speechbrain_sumra import SORSA, export
 from speechbrain_sumra.adapter_file import read_metadata
 from speechbrain_sumra.cli import main
 from speechbrain_sumra.cli.arguments import add_commands
@@ -228,6 +228,26 @@ def test_an_adapter_is_asked_for(sumra, clips):
     assert status == 2 and "--adapter" in err
 
 
+def test_only_the_named_languages_are_taken(
+    languages, sumra, clips, expected, places, tmp_path, capfd
+):
+    folder = shutil.copytree(languages.folder / "adapters", tmp_path / "adapters")
+    other = languages.save("cc", languages.model(3, SORSA, rank=4))
+    other = str(other.rename(folder / "cc.safetensors"))
+    adapters = ["--adapter", str(folder)]
+    text = line(expected[clips[0], "aa"])
+    assert sumra(*adapters, "--locale", "aa", clips[0], adapters=False)[:2] == (
+        (0, f"{text}\n")
+    )
+    for arguments in (["--locale", "cc"], ["--locale", "aa", "--locale", "cc"], []):
+        files = clips[: arguments.count("--locale")] or clips[:1]
+        status, _, err = sumra(*adapters, *arguments, *files, adapters=False)
+        assert status == 1 and other in err and "SORSA cannot be used" in err
+    mixed = str(tmp_path / "mixed.safetensors")
+    command = ["mix", "aa=1", "bb=1", *places, *adapters, mixed]
+    assert call(command, capfd)[0] == 0
+
+
 @pytest.mark.parametrize("content", [None, b"damaged"])
 def test_an_unusable_adapter_is_one_message(sumra, clips, tmp_path, content):
     path = tmp_path / "xx.safetensors"
@@ -301,6 +321,40 @@ def test_mix_writes_an_adapter(languages, places, tmp_path, capfd):
     assert status == 2 and "'xx'" in err
 
 
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ("aa=nan bb=1", "finite weight, got 'aa=nan'"),
+        ("aa=1 bb=-inf", "finite weight, got 'bb=-inf'"),
+        ("aa=0.5 aa=0.5", "'aa' is given twice"),
+    ],
+)
+def test_weights_that_mix_nothing_are_refused(
+    languages, places, tmp_path, capfd, weights, message
+):
+    out = tmp_path / "mixed.safetensors"
+    adapters = ["--adapter", str(languages.folder / "adapters")]
+    command = ["mix", *weights.split(), *places, *adapters, str(out)]
+    status, _, err = call(command, capfd)
+    assert status == 2 and message in err and not out.exists()
+
+
+def test_a_mixture_takes_the_place_of_no_adapter_in_it(
+    languages, places, tmp_path, capfd
+):
+    folder = shutil.copytree(languages.folder / "adapters", tmp_path / "adapters")
+    (tmp_path / "link.safetensors").symlink_to(folder / "aa.safetensors")
+    content = (folder / "aa.safetensors").read_bytes()
+    for out in (folder / "aa.safetensors", tmp_path / "link.safetensors"):
+        command = ["mix", "aa=1", "bb=1", *places, "--adapter", str(folder), str(out)]
+        status, _, err = call(command, capfd)
+        assert status == 2 and "is the adapter of 'aa'" in err
+    assert (folder / "aa.safetensors").read_bytes() == content
+    # What was mixed before may be mixed anew.
+    command[-1] = str(folder / "mixed.safetensors")
+    assert [call(command, capfd)[0] for _ in range(2)] == [0, 0]
+
+
 def test_merge_writes_a_hugging_face_folder(
     languages, whisper_base, places, tmp_path, capfd
 ):
@@ -363,6 +417,12 @@ def test_demo_serves_the_adapters(languages, places, monkeypatch, capfd):
     adapters = ["--adapter", str(languages.folder / "adapters")]
     assert call(["demo", *places, *adapters, "--port", "8000"], capfd)[0] == 0
     assert calls == [(["aa", "bb"], "127.0.0.1", 8000)]
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "http"])
+def test_a_port_that_cannot_be_is_wrong_usage(capfd, port):
+    status, _, err = call(["demo", "--adapter", "none", "--port", port], capfd)
+    assert status == 2 and "--port" in err
 
 
 def test_the_demo_says_what_it_needs(monkeypatch, capfd):

@@ -11,7 +11,12 @@ import pytest
 import yaml
 from huggingface_hub.errors import HfHubHTTPError
 
-from speechbrain_sumra.adapter_file import AdapterFileError, save_adapter
+from speechbrain_sumra.adapter_file import (
+    AdapterFileError,
+    read_adapter,
+    save_adapter,
+    write_adapter,
+)
 from speechbrain_sumra.export import export_huggingface, push
 from speechbrain_sumra.export.folder import RECORD
 
@@ -110,6 +115,16 @@ def test_an_adapter_file_is_one_commit_with_a_card(adapted, hub, tmp_path):
     )
     (create,) = [json.loads(b) for path, b, _ in hub.requests if "create" in path]
     assert not create.get("private") and create.get("visibility") != "private"
+
+
+def test_an_adapter_whose_a_was_made_from_speech_is_refused(adapted, hub, tmp_path):
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(file, adapted())
+    metadata, tensors = read_adapter(file)
+    write_adapter(file, {**metadata, "strategy": "inputs"}, tensors, "fp32")
+    with pytest.raises(ValueError, match="made from speech .*'inputs'.* sumra merge"):
+        push(file, REPO, token="hf_secret", endpoint=hub.url)
+    assert not hub.requests
 
 
 @pytest.fixture

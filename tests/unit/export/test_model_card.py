@@ -56,6 +56,14 @@ def test_how_to_load_is_python_and_names_repository_and_language(format_name):
     assert "62.73 %" in text and "at rank 32" in text
 
 
+def test_a_pinned_base_model_is_named_as_the_hub_wants_it():
+    front, text = card_of("peft", base_model="openai/whisper-base@e37978b")
+    assert front["base_model"] == "openai/whisper-base"
+    assert text.count('from_pretrained("openai/whisper-base", revision="e37978b")') == 2
+    assert text.startswith("\n# whisper-base, adapted")
+    assert 'from_pretrained("openai/whisper-base")' in card_of("peft")[1]
+
+
 def test_a_stand_in_for_the_language_is_explained():
     assert '`"la"` stands for it' in card_of("peft")[1]
     assert "stands for it" not in card_of("peft", locale="sv-SE", language="sv")[1]

@@ -10,8 +10,10 @@ from transformers import (
     pipeline,
 )
 
+from speechbrain_sumra.bank import Bank
 from speechbrain_sumra.export import export_huggingface
 from speechbrain_sumra.export.folder import read_record
+from speechbrain_sumra.whisper.decoding import GreedySearcher
 
 load = WhisperForConditionalGeneration.from_pretrained
 
@@ -23,6 +25,20 @@ def test_logits_are_the_adapted_models(method, adapted, same_logits, tmp_path):
     loaded, report = load(tmp_path / "hf", output_loading_info=True)
     assert not any(report.values())
     same_logits(model, loaded, "la")
+
+
+@pytest.mark.parametrize("language", ["none", "polish", "new"])
+def test_a_merged_folder_is_a_base_model_for_what_was_trained_without_a_token(
+    language, adapted, tmp_path
+):
+    model = adapted("DoRA", base={"language": language, "locale": "hsb"})
+    export_huggingface(model, tmp_path / "hf")
+    wav = 0.1 * torch.randn(32000, generator=torch.Generator().manual_seed(0))
+    bank = Bank(tmp_path / "hf", tmp_path / "pretrained", tmp_path, max_tokens=12)
+    [found] = bank.transcribe([wav], None)
+    [tokens] = GreedySearcher(model, 12)(model.encode(wav[None]))
+    text = model.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    assert text and (found == text) == (language == "none")
 
 
 def test_adapters_of_the_encoder_are_merged_too(adapted, same_logits, tmp_path):

@@ -58,6 +58,7 @@ def test_the_files_hold_a_b_norms_and_one_row_and_nothing_else(adapted, base, tm
     token = model.tokenizer.convert_tokens_to_ids("<|cs|>")
     assert config["trainable_token_indices"] == {"model.decoder.embed_tokens": [token]}
     assert config["base_model_name_or_path"] == model.source
+    assert config["revision"] is None
     assert (config["r"], config["lora_alpha"]) == (4, 6)
     norms = [name for name, _ in base.named_modules() if name.endswith("layer_norm")]
     decoders = [name for name in norms if ".decoder." in name]
@@ -68,6 +69,15 @@ def test_the_files_hold_a_b_norms_and_one_row_and_nothing_else(adapted, base, tm
     assert sum("lora_B" in kind for kind in kinds) == 20
     assert sum("token_adapter" in kind for kind in kinds) == 1
     assert len(tensors) == 20 + 20 + 1 + 2 * len(decoders)
+
+
+def test_a_pinned_base_model_is_named_as_peft_wants_it(adapted, tmp_path):
+    model = adapted()
+    model.adapted_model.source = "openai/whisper-base@e37978b"
+    export_peft(model, tmp_path / "peft")
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "openai/whisper-base"
+    assert config["revision"] == "e37978b"
 
 
 def test_norms_can_be_refused_and_need_not_be_there(

@@ -33,7 +33,7 @@ def no_hub(monkeypatch, tmp_path):
 
 def test_default_cache_is_a_setting(own_folder, tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))
-    assert fetch_whisper(str(own_folder)) == tmp_path / "elsewhere" / "tiny-hf"
+    assert fetch_whisper(str(own_folder)).parent == tmp_path / "elsewhere"
 
 
 # ---- folders
@@ -102,8 +102,11 @@ def test_cached_copy_is_found_offline(kind, no_hub, request, tmp_path):
     snapshot = repo / "snapshots" / ("0" * 40)
     shutil.copytree(request.getfixturevalue(kind), snapshot)
     folder = fetch_whisper("someone/whisper", tmp_path / "cache")
-    converted_name = tmp_path / "cache" / "whisper-hf"
-    assert folder == (snapshot if kind == "converted" else converted_name)
+    if kind == "converted":
+        assert folder == snapshot
+    else:
+        assert folder.parent == tmp_path / "cache"
+        assert folder.name.startswith("whisper-")
 
 
 def test_a_version_can_be_named(no_hub, converted, tmp_path):
@@ -197,7 +200,8 @@ def packages(ct2_folder, tmp_path, monkeypatch):
 
 def test_whisper_base_from_offline_packages(no_hub, packages, tiny, tmp_path):
     folder = fetch_whisper("openai/whisper-base", tmp_path / "cache")
-    assert folder == tmp_path / "cache" / "whisper-base-hf"
+    assert folder.parent == tmp_path / "cache"
+    assert folder.name.startswith("whisper-base-")
     assert torch.equal(logits(load(folder)), logits(tiny))
 
 
