@@ -83,14 +83,14 @@ class Slots:
 
     def choose(self, slots: int | Sequence[int]) -> None:
         """Choose the slot of all rows, or that of each row of the next batch."""
-        device = self._embedding.weight.device
         if isinstance(slots, int):
-            rows, own = slots, [0] if slots in self._own_down else []
-        else:
-            rows = torch.tensor(slots, device=device)
-            own = [row for row, slot in enumerate(slots) if slot in self._own_down]
-        self.rows.slots = rows
-        self.rows.own_down = torch.tensor(own, device=device) if own else None
+            self.rows.slots = slots
+            self.rows.own_down = slots in self._own_down
+            return
+        device = self._embedding.weight.device
+        own = [row for row, slot in enumerate(slots) if slot in self._own_down]
+        self.rows.slots = torch.tensor(slots, device=device)
+        self.rows.own_down = torch.tensor(own, device=device) if own else False
 
     @contextmanager
     def choosing(self, slot: int) -> Iterator[None]:

@@ -114,6 +114,20 @@ def test_every_row_of_a_mixed_batch_gets_what_it_would_alone(bank, languages):
     assert len({tuple(tokens) for tokens in together}) == len(locales)
 
 
+@pytest.mark.parametrize("method", ["sumra, trained A", "lora", "lora-fa"])
+def test_rows_of_a_language_with_its_own_a_go_on_when_one_has_ended(
+    bank, languages, monkeypatch, method
+):
+    bank.add("xx", languages.make("xx", 1, **METHODS[method]))
+    states, lengths = draw_states(4)
+    locales = ["xx"] * len(states)
+    (first, *_) = bank.decode(states, lengths, locales)
+    monkeypatch.setattr(bank.whisper, "eos", first[4])  # so that row 0 ends first
+    expected = alone(bank, states, lengths, locales)
+    assert len(expected[0]) < max(len(tokens) for tokens in expected[1:])
+    assert bank.decode(states, lengths, locales) == expected
+
+
 def test_logits_of_a_row_do_not_depend_on_the_languages_beside_it(bank, languages):
     for seed, name in enumerate("abc"):
         bank.add(name, languages.make(name, seed))
