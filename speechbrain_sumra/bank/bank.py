@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from speechbrain_sumra.adapter_file import write_adapter
-from speechbrain_sumra.bank.catalogue import Catalogue, naming
+from speechbrain_sumra.bank.catalogue import Catalogue, Kind, naming
 from speechbrain_sumra.bank.low_rank import NEW_TOKEN
 from speechbrain_sumra.bank.mixing import mix_languages
 from speechbrain_sumra.bank.slots import UNADAPTED, Slots
@@ -353,13 +353,18 @@ class Bank:
         UnknownLocaleError
             If a language is not in the bank.
         AdapterFileError
-            If the languages do not share an A, or their settings differ.
+            If the languages do not share an A, their settings differ, or a file has
+            been damaged or exchanged since it was added.
         """
-        sources = {name: self._catalogue[name].read() for name in weights}
+        languages = self._catalogue.find(list(weights))
+        sources = {
+            name: language.read()
+            for name, language in zip(weights, languages, strict=True)
+        }
         metadata, tensors = mix_languages(sources, weights, self._unadapted)
         if path is not None:
             write_adapter(path, metadata, tensors, "fp32")
-        self._catalogue.put(metadata["locale"], metadata, tensors)
+        self._catalogue.put(metadata["locale"], languages[0].kind, metadata, tensors)
         return metadata["locale"]
 
     def _unadapted(self, name: str) -> torch.Tensor:
@@ -384,8 +389,15 @@ class Bank:
             if slot is None:
                 with naming(language.path or name):
                     loaded, shared_down = self._catalogue.load(language)
+                    self._forget_other_down(language.kind)
                     slot = self._slots.put(
                         language, loaded, shared_down, pinned=wanted.values()
                     )
             slots[name] = slot
         return slots
+
+    def _forget_other_down(self, kind: Kind) -> None:
+        """Forget languages in memory, removed since, whose shared A is another one."""
+        for language in self._slots:
+            if language.kind.conflict(kind):
+                self._slots.forget(language)
