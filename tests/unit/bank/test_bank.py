@@ -73,13 +73,13 @@ def test_as_many_rows_are_decoded_together_as_asked_for(languages, monkeypatch):
         bank.add(name, languages.make(name, seed))
     torch.manual_seed(0)
     waveforms = [torch.randn(1600) for _ in range(6)]
-    sizes, decode = [], bank.decode
+    sizes, decode = [], bank._decode
 
-    def counted(states, lengths, locales):
-        sizes.append(len(locales))
-        return decode(states, lengths, locales)
+    def counted(states, lengths, languages):
+        sizes.append(len(languages))
+        return decode(states, lengths, languages)
 
-    monkeypatch.setattr(bank, "decode", counted)
+    monkeypatch.setattr(bank, "_decode", counted)
     alike = [bank.transcribe(waveforms, "a", size) for size in (1, 4, 20)]
     assert alike[0] == alike[1] == alike[2]
     assert sizes == [1] * 6 + [4, 2] + [6]
@@ -201,6 +201,63 @@ def test_adding_and_removing_while_decoding_changes_nothing(bank, languages):
         done.set()
         thread.join()
     assert not errors
+
+
+def exchanged(bank, files):
+    bank.add("a", files["another"])
+
+
+def gone(bank, files):
+    bank.remove("a")
+    bank.remove("b")
+
+
+def gone_for_another_a(bank, files):
+    gone(bank, files)
+    bank.add("other A", files["other A"])
+    bank.use("other A")
+
+
+@pytest.mark.parametrize("change", [exchanged, gone, gone_for_another_a])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_batch_that_has_begun_ends_with_its_languages(
+    bank, languages, monkeypatch, change, in_memory
+):
+    own = {
+        "a": {},
+        "b": {"encoder_layers": 1},
+        "another": {"language": "polish", "train_norms": False},
+        "other A": {"strategy": "block"},
+    }
+    files = {
+        name: languages.make(name, seed, context="clip", **settings)
+        for seed, (name, settings) in enumerate(own.items())
+    }
+    torch.manual_seed(0)
+    waveforms = [torch.randn(8000 + 4000 * i) for i in range(3)]
+    for name in "ab":
+        bank.add(name, files[name])
+    if in_memory:
+        bank.use(["a", "b"])
+    expected = languages.bank()
+    for name in "ab":
+        expected.add(name, files[name])
+    expected = expected.transcribe(waveforms, ["a", "b", "a"])
+    encode = bank._encode
+
+    def encode_and_change(waveform, language):
+        states = encode(waveform, language)
+        if waveform is waveforms[-1]:
+            change(bank, files)
+        return states
+
+    monkeypatch.setattr(bank, "_encode", encode_and_change)
+    assert bank.transcribe(waveforms, ["a", "b", "a"]) == expected
+    if change is gone_for_another_a:
+        alone = languages.bank()
+        alone.add("other A", files["other A"])
+        (found,) = bank.transcribe(waveforms[:1], "other A")
+        assert [found] == alone.transcribe(waveforms[:1], "other A")
 
 
 @pytest.mark.parametrize(
