@@ -19,6 +19,17 @@ REFUSED = {
     "Vera": "it scales matrices that are not its layers' own",
 }
 REPLACES_BASE = ("pissa", "olora", "corda", "lora_ga", "mica")
+# Settings of LoRA with which ``W0 + (alpha / r) B A`` is what it does.
+LORA_SETTINGS = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "use_dora",
+    "init_lora_weights",
+    "frozen",
+    "row_norm",
+)
 ADVICE = "Load it by itself (load_adapted), or export it merged."
 
 
@@ -55,7 +66,8 @@ def has_own_down(metadata: dict) -> bool:
     Raises
     ------
     AdapterFileError
-        If the method cannot share a base model with others at all.
+        If the method cannot share a base model with others at all, or not with
+        these settings.
 
     Example
     -------
@@ -76,11 +88,22 @@ def has_own_down(metadata: dict) -> bool:
         elif replaces:
             method, reason = start, REFUSED["SORSA"]
         else:
+            _check_lora_settings(metadata)
             return True
     raise AdapterFileError(
         f"An adapter of {method or 'no method'} cannot be used beside others in one "
         f"model: {reason}. {ADVICE}"
     )
+
+
+def _check_lora_settings(metadata: dict) -> None:
+    for name in metadata.get("settings", ()):
+        # What is off, or PEFT's default, changes nothing.
+        if name not in LORA_SETTINGS and metadata[name] and metadata[name] != "none":
+            raise AdapterFileError(
+                f"An adapter of Lora with {name}={str(metadata[name])[:40]} cannot be "
+                f"used beside others in one model. {ADVICE}"
+            )
 
 
 def low_rank(
