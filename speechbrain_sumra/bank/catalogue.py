@@ -13,7 +13,7 @@ from torch import nn
 from speechbrain_sumra.adapted import basis_description
 from speechbrain_sumra.adapter_file import AdapterFileError, read_adapter, read_shapes
 from speechbrain_sumra.bank.low_rank import LowRank, has_own_down, low_rank
-from speechbrain_sumra.basis import Basis, stored_basis
+from speechbrain_sumra.basis import Basis, BasisError, stored_basis
 from speechbrain_sumra.fingerprint import fingerprint_rows
 from speechbrain_sumra.restore import method_of
 
@@ -267,12 +267,21 @@ class Catalogue:
         with self._lock:
             if key in self._kinds:  # checked when the first of it came
                 return self._kinds[key]
-        found = self._basis(metadata)
-        shared = {} if own_down else found.tensors
-        shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
         empty = {
             name: torch.empty(shape, device="meta") for name, shape in shapes.items()
         }
+        # Before a basis is made of what the file names: its own tensors fit.
+        own = low_rank(metadata, empty, {})
+        self._check_shapes(own)
+        if sorted(own.up) != sorted(metadata["layers"]):
+            raise AdapterFileError(
+                f"it names {len(metadata['layers'])} adapted layers and has B of "
+                f"{len(own.up)}, or of others. It is damaged or was altered: take "
+                "another copy."
+            )
+        found = self._basis(metadata)
+        shared = {} if own_down else found.tensors
+        shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
         self._check_shapes(low_rank(metadata, empty, found.tensors))
         return Kind(key, found, shared)
 
@@ -312,7 +321,11 @@ def naming(source: str | Path) -> Iterator[None]:
         if str(error).startswith(str(source)):
             raise
         raise AdapterFileError(f"{source}: {error}") from error
-    except (KeyError, TypeError) as error:
+    except BasisError:
+        raise
+    except ValueError as error:
+        raise AdapterFileError(f"{source}: {error}") from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise AdapterFileError(
             f"{source} has wrong or missing metadata: {error!r}. Was it written by "
             "another version?"

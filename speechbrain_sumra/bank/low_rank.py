@@ -125,18 +125,21 @@ def low_rank(
     Raises
     ------
     AdapterFileError
-        If the method cannot be used beside others, or a tensor is none of those
-        that it trains.
+        If the method cannot be used beside others, a tensor is none of those
+        that it trains, or not of the rank that the file names.
     """
     own_down = has_own_down(metadata)
-    language, scaling = LowRank(), _scaling(metadata)
+    rank = _rank(metadata)
+    language, scaling = LowRank(), _scaling(metadata, rank)
     both = {**basis, **tensors} if own_down else tensors
     for name, value in both.items():
         if name.endswith((UP, LORA_UP)):
             layer = name.removesuffix(UP).removesuffix(LORA_UP)
+            _check_rank(name, value.shape[1:], rank)
             language.up[layer] = scaling * value.T
         elif name.endswith((DOWN, LORA_DOWN)):
             layer = name.removesuffix(DOWN).removesuffix(LORA_DOWN)
+            _check_rank(name, value.shape[:1], rank)
             language.down[layer] = value
         elif name == NEW_TOKEN:
             language.new_token = value[0]
@@ -150,8 +153,25 @@ def low_rank(
     return language
 
 
-def _scaling(metadata: dict) -> float:
+def _rank(metadata: dict) -> int:
+    rank = metadata["rank"] if metadata["method"] == "SumRA" else metadata.get("r", 8)
+    if type(rank) is not int or rank < 1:
+        raise AdapterFileError(
+            f"its rank is {str(rank)[:20]}: expected a whole number, at least 1."
+        )
+    return rank
+
+
+def _check_rank(name: str, found: tuple[int, ...], rank: int) -> None:
+    if tuple(found) != (rank,):
+        raise AdapterFileError(
+            f"{name} is of rank {', '.join(map(str, found))}, the file says "
+            f"{str(rank)[:20]}. It is damaged or was altered: take another copy."
+        )
+
+
+def _scaling(metadata: dict, rank: int) -> float:
     if metadata["method"] == "SumRA":
-        return metadata["alpha"] / metadata["rank"]
-    rank, alpha = metadata.get("r", 8), metadata.get("lora_alpha", 8)
+        return metadata["alpha"] / rank
+    alpha = metadata.get("lora_alpha", 8)
     return alpha / (math.sqrt(rank) if metadata.get("use_rslora") else rank)
