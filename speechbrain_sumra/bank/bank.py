@@ -9,7 +9,7 @@ import torch
 from speechbrain_sumra.adapter_file import write_adapter
 from speechbrain_sumra.bank.catalogue import Catalogue, Kind, Language, naming
 from speechbrain_sumra.bank.low_rank import NEW_TOKEN
-from speechbrain_sumra.bank.mixing import mix_languages
+from speechbrain_sumra.bank.mixing import mix_languages, mixture_name
 from speechbrain_sumra.bank.slots import UNADAPTED, Slots
 from speechbrain_sumra.data import MAX_SECONDS
 from speechbrain_sumra.features import encode_utterance
@@ -375,8 +375,8 @@ class Bank:
         UnknownLocaleError
             If a language is not in the bank.
         AdapterFileError
-            If the languages do not share an A, their settings differ, or a file has
-            been damaged or exchanged since it was added.
+            If the languages do not share an A, their settings or Whisper's own tokens
+            differ, or a file has been damaged or exchanged since it was added.
         """
         languages = self._catalogue.find(list(weights))
         sources = {
@@ -386,8 +386,9 @@ class Bank:
         metadata, tensors = mix_languages(sources, weights, self._unadapted)
         if path is not None:
             write_adapter(path, metadata, tensors, "fp32")
-        self._catalogue.put(metadata["locale"], languages[0].kind, metadata, tensors)
-        return metadata["locale"]
+        name = mixture_name(weights)
+        self._catalogue.put(name, languages[0].kind, metadata, tensors)
+        return name
 
     def _unadapted(self, name: str) -> torch.Tensor:
         """The base model's value of a norm or the language token."""
@@ -416,7 +417,7 @@ class Bank:
         slot = self._slots.find(language)
         if slot is not None:
             return slot
-        with naming(language.path or language.metadata["locale"]):
+        with naming(language.path or mixture_name(language.metadata["mixed"])):
             loaded, shared_down = self._catalogue.load(language)
             self._forget_other_down(language.kind)
             return self._slots.put(language, loaded, shared_down, pinned)

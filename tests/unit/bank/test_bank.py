@@ -12,6 +12,7 @@ from speechbrain_sumra.adapter_file import (
 )
 from speechbrain_sumra.bank import UnknownLocaleError
 from speechbrain_sumra.peft_adapters import PeftAdapters
+from speechbrain_sumra.restore import load_adapted
 from speechbrain_sumra.whisper import Whisper
 from speechbrain_sumra.whisper.decoding import GreedySearcher
 
@@ -379,6 +380,29 @@ def test_what_has_no_common_space_is_not_mixed(bank, languages):
         bank.mix({"a": 0.5, "pl": 0.5})
     with pytest.raises(UnknownLocaleError):
         bank.mix({"a": 0.5, "?": 0.5})
+
+
+def test_a_mixture_is_said_after_the_token_that_its_languages_share(
+    bank, languages, tmp_path
+):
+    for seed, (name, locale) in enumerate({"a": "pl", "b": "pl-PL"}.items()):
+        model = languages.model(seed, language="own", locale="pl")
+        bank.add(name, languages.save(name, model, locale=locale))
+    path = tmp_path / "mix.safetensors"
+    name = bank.mix({"a": 0.5, "b": 0.5}, path)
+    assert name == "0.5*a+0.5*b" in bank.locales
+    assert bank.prompt(name) == bank.prompt("a") != bank.prompt(None)
+    model, metadata = load_adapted(path, **languages.places)
+    assert metadata["locale"] == "pl" and model.prompt_of("pl") == bank.prompt("a")
+    bank.add("file", path)
+    states, lengths = draw_states(2)
+    expected = GreedySearcher(model, TOKENS)(states, lengths)
+    assert bank.decode(states, lengths, [name, "file"]) == expected
+
+    cs = languages.model(2, language="own", locale="cs")
+    bank.add("cs", languages.save("cs", cs))
+    with pytest.raises(AdapterFileError, match="own token.*here a: pl, cs: cs"):
+        bank.mix({"a": 0.5, "cs": 0.5})
 
 
 def test_a_bank_needs_no_stored_basis(languages):
