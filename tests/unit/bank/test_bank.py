@@ -1,5 +1,6 @@
 """A bank: each row as if alone, and languages that come and go."""
 
+import sys
 import threading
 
 import pytest
@@ -201,6 +202,39 @@ def test_adding_and_removing_while_decoding_changes_nothing(bank, languages):
     finally:
         done.set()
         thread.join()
+    assert not errors
+
+
+def test_others_may_ask_what_is_in_memory(bank, languages):
+    files = {name: languages.make(name, seed) for seed, name in enumerate("abc")}
+    bank.add("a", files["a"])
+    bank.use("a")
+    errors, done = [], threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                assert "a" in bank.resident and "a" in bank.locales
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            for name in "bc":
+                bank.add(name, files[name])
+                bank.use([name, "a"])
+            for name in "bc":
+                bank.remove(name)
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        for thread in threads:
+            thread.join()
     assert not errors
 
 
