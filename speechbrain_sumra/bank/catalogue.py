@@ -12,7 +12,7 @@ from torch import nn
 
 from speechbrain_sumra.adapted import basis_description
 from speechbrain_sumra.adapter_file import AdapterFileError, read_adapter, read_shapes
-from speechbrain_sumra.bank.low_rank import LowRank, has_own_down, low_rank
+from speechbrain_sumra.bank.low_rank import LowRank, low_rank
 from speechbrain_sumra.basis import Basis, BasisError, stored_basis
 from speechbrain_sumra.fingerprint import fingerprint_rows
 from speechbrain_sumra.restore import method_of
@@ -260,7 +260,6 @@ class Catalogue:
                 f"it was trained on several languages, {locale}, each with its own "
                 "token: a language of a bank has one. Load it by itself (load_adapted)."
             )
-        own_down = has_own_down(metadata)
         settings = {name: metadata[name] for name in metadata["settings"]}
         basis, tensors = metadata["basis_fingerprint"], sorted(shapes.items())
         key = json.dumps([metadata["method"], settings, basis, tensors])
@@ -280,9 +279,10 @@ class Catalogue:
                 "another copy."
             )
         found = self._basis(metadata)
-        shared = {} if own_down else found.tensors
+        whole = low_rank(metadata, empty, found.tensors)
+        self._check_shapes(whole)
+        shared = {} if whole.down else found.tensors  # as in load
         shared = {name: fingerprint_rows({"A": a}) for name, a in shared.items()}
-        self._check_shapes(low_rank(metadata, empty, found.tensors))
         return Kind(key, found, shared)
 
     def _basis(self, metadata: dict) -> Basis:

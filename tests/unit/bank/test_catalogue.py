@@ -66,6 +66,15 @@ def test_another_base_or_basis_is_refused(bank, languages, tmp_path):
     assert bank.locales == ["a"]
 
 
+def test_a_file_that_only_says_it_has_its_own_a_is_refused_as_well(bank, languages):
+    bank.add("a", languages.make("a", 1))
+    path = languages.make("b", 1, strategy="block")
+    metadata, tensors = read_adapter(path)
+    write_adapter(path, {**metadata, "train_down_proj": True}, tensors, "fp32")
+    with pytest.raises(AdapterFileError, match="use another bank"):
+        bank.add("b", path)
+
+
 def test_an_empty_bank_takes_any_rank(bank, languages):
     bank.add("a", languages.make("a", 1))
     other = languages.make("b", 1, rank=2)
