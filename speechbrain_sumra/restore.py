@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from speechbrain.nnet.adapters import HoulsbyAdapterLinear, LoRA
+from torch import nn
 
 from speechbrain_sumra.adalora import AdaLora
 from speechbrain_sumra.adapted import AdaptedWhisper
@@ -14,6 +15,7 @@ from speechbrain_sumra.adapter_file import (
 )
 from speechbrain_sumra.adapters import SORSA, SumRA
 from speechbrain_sumra.basis import BasisError
+from speechbrain_sumra.file_settings import check_settings, check_sizes
 from speechbrain_sumra.layer_adapters import LayerAdapters
 from speechbrain_sumra.method import AdaptationMethod
 from speechbrain_sumra.peft_adapters import PeftAdapters
@@ -41,7 +43,8 @@ def method_of(metadata: dict) -> AdaptationMethod | None:
     Raises
     ------
     AdapterFileError
-        If there is no such method, or it does not take these settings.
+        If it is none of the methods that a file may name, or does not take these
+        settings.
 
     Example
     -------
@@ -56,11 +59,14 @@ def method_of(metadata: dict) -> AdaptationMethod | None:
     try:
         if name in ADAPTERS:
             return LayerAdapters(ADAPTERS[name], **settings)
+        check_settings(metadata)
         if "seed" in metadata:
             settings["seed"] = metadata["seed"]
         if name == "AdaLora":
             return AdaLora(**settings)
         return PeftAdapters(f"{name}Config", **settings)
+    except AdapterFileError:
+        raise
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise AdapterFileError(
             f"its method {name} cannot be used with the settings that it names: {error}"
@@ -97,10 +103,10 @@ def load_adapted(
     Raises
     ------
     AdapterFileError
-        If the file is damaged, or belongs to another base model.
+        If the file is damaged, belongs to another base model, or asks for what a
+        file may not ask for.
     """
     metadata, tensors = read_adapter(path)
-    _check_rank(path, metadata, tensors)
     source = whisper or metadata.get("base_model")
     if source is None:
         raise AdapterFileError(f"{path} names no base model: name one.")
@@ -125,6 +131,7 @@ def load_adapted(
     whole = {name for name, _ in base.named_modules()} - set(metadata["layers"])
     try:
         method = method_of(metadata)
+        check_sizes(metadata, _widest(base, metadata["layers"], tensors))
         model = AdaptedWhisper(
             base,
             method,
@@ -133,7 +140,7 @@ def load_adapted(
             target_layers=metadata["layers"],
             unfrozen_layers=sorted(modules & whole),
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if isinstance(error, BasisError):
             raise
         raise AdapterFileError(
@@ -143,11 +150,12 @@ def load_adapted(
     return model.eval().requires_grad_(False), metadata
 
 
-def _check_rank(path: str | Path, metadata: dict, tensors: dict) -> None:
-    """Before memory is taken for it: a rank that its tensors do not have."""
-    rank = metadata.get("rank", metadata.get("r", 1))
-    largest = max((max(t.shape, default=0) for t in tensors.values()), default=0)
-    if not isinstance(rank, int) or not 0 < rank <= largest:
-        raise AdapterFileError(
-            f"{path}: its rank is {str(rank)[:20]}, its tensors are of other sizes."
-        )
+def _widest(base: Whisper, layers: list[str], tensors: dict) -> int:
+    """The largest rank that tensors and layers have room for."""
+    widths = [
+        max(module.weight.shape)
+        for name, module in base.named_modules()
+        if name in set(layers) and isinstance(module, nn.Linear)
+    ]
+    sizes = [max(t.shape, default=0) for t in tensors.values() if t.numel()]
+    return min(max(widths, default=0), max(sizes, default=0))

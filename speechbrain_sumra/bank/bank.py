@@ -1,15 +1,15 @@
 """Many languages in one model: add, remove, switch, and mix in one batch."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import torch
 
 from speechbrain_sumra.adapter_file import write_adapter
-from speechbrain_sumra.bank.catalogue import Catalogue, naming
+from speechbrain_sumra.bank.catalogue import Catalogue, Kind, Language, naming
 from speechbrain_sumra.bank.low_rank import NEW_TOKEN
-from speechbrain_sumra.bank.mixing import mix_languages
+from speechbrain_sumra.bank.mixing import mix_languages, mixture_name
 from speechbrain_sumra.bank.slots import UNADAPTED, Slots
 from speechbrain_sumra.data import MAX_SECONDS
 from speechbrain_sumra.features import encode_utterance
@@ -33,7 +33,8 @@ class Bank:
     own B, norms and language token.  LoRA's files, each with an A of its own, work
     beside them, slower.
 
-    ``add`` and ``remove`` may be called while another thread decodes.
+    ``add`` and ``remove`` may be called while another thread decodes: what has begun
+    ends with the languages that it began with.
 
     Arguments
     ---------
@@ -164,16 +165,24 @@ class Bank:
         ValueError
             If they are more than ``max_resident``.
         """
+        if locales is None or isinstance(locales, str):
+            locales = [locales]
         with self._lock:
-            if locales is None or isinstance(locales, str):
-                self._slots.choose(self._load([locales])[locales])
-            else:
-                slots = self._load(locales)
-                self._slots.choose([slots[locale] for locale in locales])
+            self._use(self._catalogue.find(locales))
+
+    def _use(self, languages: Sequence[Language | None]) -> None:
+        """Choose one slot if all rows are of one language, else that of each."""
+        slots = self._load(languages)
+        rows = [slots[language] for language in languages]
+        self._slots.choose(rows[0] if len(slots) == 1 else rows)
 
     def prompt(self, locale: str | None) -> list[int]:
         """Tokens that a hypothesis in this language starts with."""
-        metadata = {"language": "none"} if locale is None else self.metadata(locale)
+        [language] = self._catalogue.find([locale])
+        return self._prompt(language)
+
+    def _prompt(self, language: Language | None) -> list[int]:
+        metadata = {"language": "none"} if language is None else language.metadata
         choice = metadata["language"]
         if choice == "none":
             return self.whisper.prompt
@@ -183,7 +192,6 @@ class Bank:
             choice = metadata["locale"].split("-")[0]
         return self.whisper.prompt_with(self.whisper.language_token(choice))
 
-    @torch.no_grad()
     def decode(
         self,
         states: torch.Tensor,
@@ -211,11 +219,15 @@ class Bank:
         UnknownLocaleError, AdapterFileError, ValueError
             As for ``use``.
         """
+        return self._decode(states, lengths, self._catalogue.find(locales))
+
+    @torch.no_grad()
+    def _decode(self, states, lengths, languages):
         dtype = precision_dtype(self.precision)
         low = dtype != torch.float32
         with self._lock, torch.autocast(self.device.type, dtype, enabled=low):
-            prompts = [self.prompt(locale) for locale in locales]
-            self.use(locales[0] if len(set(locales)) == 1 else locales)
+            prompts = [self._prompt(language) for language in languages]
+            self._use(languages)
             return self._searcher(states, lengths, prompts, self._slots.rows.select)
 
     def encode(self, waveform: torch.Tensor, locale: str | None) -> torch.Tensor:
@@ -243,7 +255,11 @@ class Bank:
         ValueError
             If the waveform is empty, too long, or not finite.
         """
-        metadata = {} if locale is None else self.metadata(locale)
+        [language] = self._catalogue.find([locale])
+        return self._encode(waveform, language)
+
+    def _encode(self, waveform, language):
+        metadata = {} if language is None else language.metadata
         seconds = waveform.numel() / self.whisper.sampling_rate
         if waveform.ndim != 1 or not 0 < seconds <= MAX_SECONDS:
             raise ValueError(
@@ -258,7 +274,7 @@ class Bank:
         context = metadata.get("encoder_context", "full")
         adapts_encoder = metadata.get("adapted_encoder_layers", 0) > 0
         with self._lock:
-            slot = self._load([locale])[locale] if adapts_encoder else UNADAPTED
+            slot = self._load([language])[language] if adapts_encoder else UNADAPTED
             with self._slots.choosing(slot):
                 return encode_utterance(self.whisper, waveform, self.precision, context)
 
@@ -301,9 +317,13 @@ class Bank:
             )
         results: list = [None] * len(waveforms)
         states = {}
+        # Looked up once: others may add and remove languages meanwhile.
+        languages = self._catalogue.here(locales)
         for i, (waveform, locale) in enumerate(zip(waveforms, locales, strict=True)):
             try:
-                states[i] = self.encode(waveform, locale)
+                if locale not in languages:
+                    raise self._catalogue.unknown(locale)
+                states[i] = self._encode(waveform, languages[locale])
             except ValueError as error:
                 results[i] = error
         by_length = sorted(states, key=lambda i: len(states[i]))
@@ -311,22 +331,24 @@ class Bank:
             batch_size = min(batch_size, self._slots.max_resident)
         for first in range(0, len(by_length), batch_size):
             rows = by_length[first : first + batch_size]
-            texts = self._texts([states[i] for i in rows], [locales[i] for i in rows])
+            texts = self._texts(
+                [states[i] for i in rows], [languages[locales[i]] for i in rows]
+            )
             for i, text in zip(rows, texts, strict=True):
                 results[i] = text
         return results
 
-    def _texts(self, states, locales):
+    def _texts(self, states, languages):
         """Decoded, as text; row by row if one of the languages fails."""
         lengths = torch.tensor([len(state) for state in states], device=self.device)
         padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True).float()
         try:
-            hypotheses = self.decode(padded, lengths, locales)
+            hypotheses = self._decode(padded, lengths, languages)
         except ValueError as error:
             if len(states) == 1:
                 return [error]
-            rows = zip(states, locales, strict=True)
-            return [self._texts([state], [locale])[0] for state, locale in rows]
+            rows = zip(states, languages, strict=True)
+            return [self._texts([state], [language])[0] for state, language in rows]
         tokenizer = self.whisper.tokenizer
         texts = tokenizer.batch_decode(hypotheses, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -353,14 +375,20 @@ class Bank:
         UnknownLocaleError
             If a language is not in the bank.
         AdapterFileError
-            If the languages do not share an A, or their settings differ.
+            If the languages do not share an A, their settings or Whisper's own tokens
+            differ, or a file has been damaged or exchanged since it was added.
         """
-        sources = {name: self._catalogue[name].read() for name in weights}
+        languages = self._catalogue.find(list(weights))
+        sources = {
+            name: language.read()
+            for name, language in zip(weights, languages, strict=True)
+        }
         metadata, tensors = mix_languages(sources, weights, self._unadapted)
         if path is not None:
             write_adapter(path, metadata, tensors, "fp32")
-        self._catalogue.put(metadata["locale"], metadata, tensors)
-        return metadata["locale"]
+        name = mixture_name(weights)
+        self._catalogue.put(name, languages[0].kind, metadata, tensors)
+        return name
 
     def _unadapted(self, name: str) -> torch.Tensor:
         """The base model's value of a norm or the language token."""
@@ -370,22 +398,32 @@ class Bank:
             return known.mean(dim=0, keepdim=True).cpu()
         return self._slots.unadapted_norm(name).cpu()
 
-    def _load(self, locales: Sequence[str | None]) -> dict[str | None, int]:
+    def _load(self, languages: Sequence[Language | None]) -> dict[Language | None, int]:
         """A slot for each of these languages, read from disk if need be."""
-        wanted = {name: self._catalogue[name] for name in locales if name is not None}
+        slots = dict.fromkeys(languages, UNADAPTED)
+        wanted = slots.keys() - {None}
         if len(wanted) > self._slots.max_resident:
             raise ValueError(
                 f"{len(wanted)} languages in one batch, but at most "
                 f"{self._slots.max_resident} may be in memory: raise max_resident."
             )
-        slots: dict[str | None, int] = {None: UNADAPTED}
-        for name, language in wanted.items():
-            slot = self._slots.find(language)
-            if slot is None:
-                with naming(language.path or name):
-                    loaded, shared_down = self._catalogue.load(language)
-                    slot = self._slots.put(
-                        language, loaded, shared_down, pinned=wanted.values()
-                    )
-            slots[name] = slot
+        for language in slots:
+            if language is not None:
+                slots[language] = self._slot(language, wanted)
         return slots
+
+    def _slot(self, language: Language, pinned: Set[Language]) -> int:
+        """The slot of a language, which is read from disk if need be."""
+        slot = self._slots.find(language)
+        if slot is not None:
+            return slot
+        with naming(language.path or mixture_name(language.metadata["mixed"])):
+            loaded, shared_down = self._catalogue.load(language)
+            self._forget_other_down(language.kind)
+            return self._slots.put(language, loaded, shared_down, pinned)
+
+    def _forget_other_down(self, kind: Kind) -> None:
+        """Forget languages in memory, removed since, whose shared A is another one."""
+        for language in self._slots:
+            if language.kind.conflict(kind):
+                self._slots.forget(language)

@@ -19,6 +19,17 @@ REFUSED = {
     "Vera": "it scales matrices that are not its layers' own",
 }
 REPLACES_BASE = ("pissa", "olora", "corda", "lora_ga", "mica")
+# Settings of LoRA with which ``W0 + (alpha / r) B A`` is what it does.
+LORA_SETTINGS = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "use_dora",
+    "init_lora_weights",
+    "frozen",
+    "row_norm",
+)
 ADVICE = "Load it by itself (load_adapted), or export it merged."
 
 
@@ -55,7 +66,8 @@ def has_own_down(metadata: dict) -> bool:
     Raises
     ------
     AdapterFileError
-        If the method cannot share a base model with others at all.
+        If the method cannot share a base model with others at all, or not with
+        these settings.
 
     Example
     -------
@@ -76,11 +88,22 @@ def has_own_down(metadata: dict) -> bool:
         elif replaces:
             method, reason = start, REFUSED["SORSA"]
         else:
+            _check_lora_settings(metadata)
             return True
     raise AdapterFileError(
         f"An adapter of {method or 'no method'} cannot be used beside others in one "
         f"model: {reason}. {ADVICE}"
     )
+
+
+def _check_lora_settings(metadata: dict) -> None:
+    for name in metadata.get("settings", ()):
+        # What is off, or PEFT's default, changes nothing.
+        if name not in LORA_SETTINGS and metadata[name] and metadata[name] != "none":
+            raise AdapterFileError(
+                f"An adapter of Lora with {name}={str(metadata[name])[:40]} cannot be "
+                f"used beside others in one model. {ADVICE}"
+            )
 
 
 def low_rank(
@@ -102,18 +125,21 @@ def low_rank(
     Raises
     ------
     AdapterFileError
-        If the method cannot be used beside others, or a tensor is none of those
-        that it trains.
+        If the method cannot be used beside others, a tensor is none of those
+        that it trains, or not of the rank that the file names.
     """
     own_down = has_own_down(metadata)
-    language, scaling = LowRank(), _scaling(metadata)
+    rank = _rank(metadata)
+    language, scaling = LowRank(), _scaling(metadata, rank)
     both = {**basis, **tensors} if own_down else tensors
     for name, value in both.items():
         if name.endswith((UP, LORA_UP)):
             layer = name.removesuffix(UP).removesuffix(LORA_UP)
+            _check_rank(name, value.shape[1:], rank)
             language.up[layer] = scaling * value.T
         elif name.endswith((DOWN, LORA_DOWN)):
             layer = name.removesuffix(DOWN).removesuffix(LORA_DOWN)
+            _check_rank(name, value.shape[:1], rank)
             language.down[layer] = value
         elif name == NEW_TOKEN:
             language.new_token = value[0]
@@ -127,8 +153,25 @@ def low_rank(
     return language
 
 
-def _scaling(metadata: dict) -> float:
+def _rank(metadata: dict) -> int:
+    rank = metadata["rank"] if metadata["method"] == "SumRA" else metadata.get("r", 8)
+    if type(rank) is not int or rank < 1:
+        raise AdapterFileError(
+            f"its rank is {str(rank)[:20]}: expected a whole number, at least 1."
+        )
+    return rank
+
+
+def _check_rank(name: str, found: tuple[int, ...], rank: int) -> None:
+    if tuple(found) != (rank,):
+        raise AdapterFileError(
+            f"{name} is of rank {', '.join(map(str, found))}, the file says "
+            f"{str(rank)[:20]}. It is damaged or was altered: take another copy."
+        )
+
+
+def _scaling(metadata: dict, rank: int) -> float:
     if metadata["method"] == "SumRA":
-        return metadata["alpha"] / metadata["rank"]
-    rank, alpha = metadata.get("r", 8), metadata.get("lora_alpha", 8)
+        return metadata["alpha"] / rank
+    alpha = metadata.get("lora_alpha", 8)
     return alpha / (math.sqrt(rank) if metadata.get("use_rslora") else rank)

@@ -21,12 +21,13 @@ class Rows:
     ---------
     slots : int or torch.Tensor
         One slot for all rows, or one for each, shape (batch,).
-    own_down : torch.Tensor
-        Rows whose language has an A of its own, as indices; None: no row.
+    own_down : bool or torch.Tensor
+        Of one slot for all: whether its language has an A of its own. Of one for
+        each: the rows whose language has, as indices, or False for no row.
     """
 
     def __init__(
-        self, slots: int | torch.Tensor = 0, own_down: torch.Tensor | None = None
+        self, slots: int | torch.Tensor = 0, own_down: bool | torch.Tensor = False
     ):
         self.slots = slots
         self.own_down = own_down
@@ -74,11 +75,12 @@ class Rows:
         >>> rows.slots.tolist(), rows.own_down.tolist()
         ([5, 7], [1])
         """
-        if isinstance(self.slots, torch.Tensor):
-            self.slots = self.slots[keep]
-        if self.own_down is not None:
+        if isinstance(self.slots, int):
+            return  # the same for any rows
+        self.slots = self.slots[keep]
+        if self.own_down is not False:
             own = torch.isin(keep, self.own_down).nonzero()[:, 0]
-            self.own_down = own if len(own) else None
+            self.own_down = own if len(own) else False
 
 
 class MixedLinear(nn.Module):
@@ -167,11 +169,11 @@ class MixedLinear(nn.Module):
         output, inner = both.split([width, rank], dim=-1)
         own, slots = self.rows.own_down, self.rows.slots
         if isinstance(slots, int):
-            if own is not None:
+            if own:
                 inner = F.linear(x, self.own_down[slots])
             output.view(-1, width).addmm_(inner.flatten(0, -2), self.up[slots])
             return output
-        if own is not None:
+        if own is not False:
             inner[own] = x[own] @ self.own_down[slots[own]].transpose(1, 2)
         tokens = x.shape[1]
         if tokens > FEW_TOKENS:

@@ -1,6 +1,6 @@
 """Weighted sums of languages: their B's are in one space, that of the shared A."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 
@@ -45,14 +45,17 @@ def mix_languages(
     Returns
     -------
     metadata : dict
-        As of an adapter file; "mixed" has the weights.
+        As of an adapter file; "mixed" has the weights. Its locale is
+        ``mixture_name``, or of languages with one of Whisper's own tokens
+        (language: own) the code of that.
     tensors : dict of str to torch.Tensor
         By name.
 
     Raises
     ------
     AdapterFileError
-        If the languages do not share an A, or a setting differs.
+        If the languages do not share an A, or a setting or Whisper's own token
+        differs.
     ValueError
         If there is none.
 
@@ -86,6 +89,8 @@ def mix_languages(
                     f"{first} and {name} cannot be mixed: their "
                     f"{key.replace('_', ' ')} differs."
                 )
+    own_token = metadata.get("language") == "own" and "language" not in may_differ
+    locale = _common_code(sources, weights) if own_token else mixture_name(weights)
     mixed = {}
     for key in sorted({key for name in weights for key in sources[name][1]}):
         start = 0.0 if key.endswith(UP) else unadapted(key)
@@ -95,5 +100,27 @@ def mix_languages(
             if value is not None:
                 total = total + weight * (value - start)
         mixed[key] = total
-    locale = "+".join(f"{weight:g}*{name}" for name, weight in weights.items())
     return {**metadata, "locale": locale, "mixed": weights, "test_wer": None}, mixed
+
+
+def mixture_name(weights: dict[str, float]) -> str:
+    """What a mixture is called.
+
+    Example
+    -------
+    >>> mixture_name({"hsb": 0.5, "pl": 0.25})
+    '0.5*hsb+0.25*pl'
+    """
+    return "+".join(f"{weight:g}*{name}" for name, weight in weights.items())
+
+
+def _common_code(sources: dict, names: Iterable[str]) -> str:
+    """The code of the one token of Whisper's that all languages are said after."""
+    codes = {name: str(sources[name][0].get("locale")).split("-")[0] for name in names}
+    if len(set(codes.values())) > 1:
+        each = ", ".join(f"{name}: {code}" for name, code in codes.items())
+        raise AdapterFileError(
+            "Languages that were trained with language: own, each after its own "
+            f"token of Whisper's, can be mixed if that is the same; here {each}."
+        )
+    return next(iter(codes.values()))

@@ -1,9 +1,10 @@
 """The languages in memory: which slot of the mixed layers holds which."""
 
-from collections import OrderedDict
+import threading
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from weakref import WeakKeyDictionary
 
 import torch
 from speechbrain.nnet.adapters import replace_module
@@ -32,7 +33,8 @@ class Slots:
     """Puts mixed layers into a Whisper and keeps the last used languages in them.
 
     Slots are made as they are needed, up to ``max_resident`` beside that of the
-    base model; then the language that was used longest ago gives way.
+    base model; then the language that was used longest ago gives way. So does one
+    that is nowhere else any more.
 
     Arguments
     ---------
@@ -74,23 +76,25 @@ class Slots:
             replace_module(whisper, name, mixed)
         self.layers = list(self._linears)
         self.new_id = self._embedding.new_id
-        self._slot_of: OrderedDict[Hashable, int] = OrderedDict()
+        self._slot_of: WeakKeyDictionary[Hashable, int] = WeakKeyDictionary()
+        self._order = threading.Lock()  # of the languages, the last used last
         self._own_down: set[int] = set()
 
     def __iter__(self):
-        """The languages in memory, the last used last."""
-        return iter(self._slot_of)
+        """The languages in memory, the last used last; others may come meanwhile."""
+        with self._order:
+            return iter(list(self._slot_of))
 
     def choose(self, slots: int | Sequence[int]) -> None:
         """Choose the slot of all rows, or that of each row of the next batch."""
-        device = self._embedding.weight.device
         if isinstance(slots, int):
-            rows, own = slots, [0] if slots in self._own_down else []
-        else:
-            rows = torch.tensor(slots, device=device)
-            own = [row for row, slot in enumerate(slots) if slot in self._own_down]
-        self.rows.slots = rows
-        self.rows.own_down = torch.tensor(own, device=device) if own else None
+            self.rows.slots = slots
+            self.rows.own_down = slots in self._own_down
+            return
+        device = self._embedding.weight.device
+        own = [row for row, slot in enumerate(slots) if slot in self._own_down]
+        self.rows.slots = torch.tensor(slots, device=device)
+        self.rows.own_down = torch.tensor(own, device=device) if own else False
 
     @contextmanager
     def choosing(self, slot: int) -> Iterator[None]:
@@ -104,9 +108,16 @@ class Slots:
 
     def find(self, key: Hashable) -> int | None:
         """The slot of a language, used last from now on; None if it has none."""
-        if key in self._slot_of:
-            self._slot_of.move_to_end(key)
-        return self._slot_of.get(key)
+        with self._order:
+            slot = self._slot_of.pop(key, None)
+            if slot is not None:
+                self._slot_of[key] = slot
+        return slot
+
+    def forget(self, key: Hashable) -> int:
+        """Take a language out of its slot, which is returned."""
+        with self._order:
+            return self._slot_of.pop(key)
 
     def put(
         self,
@@ -120,7 +131,7 @@ class Slots:
         Arguments
         ---------
         key : hashable
-            Names the language.
+            Names the language, for as long as it is in use elsewhere.
         language : LowRank
             What it adds to the base model.
         shared_down : dict of str to torch.Tensor
@@ -155,7 +166,8 @@ class Slots:
         self._own_down.discard(slot)
         if language.down:
             self._own_down.add(slot)
-        self._slot_of[key] = slot
+        with self._order:
+            self._slot_of[key] = slot
         return slot
 
     def check(self, language: LowRank) -> None:
@@ -206,8 +218,7 @@ class Slots:
         if number <= self.max_resident:
             self._grow(min(2 * number, self.max_resident + 1))
             return number
-        oldest = next(key for key in self._slot_of if key not in pinned)
-        return self._slot_of.pop(oldest)
+        return self.forget(next(key for key in self if key not in pinned))
 
     def _grow(self, slots: int) -> None:
         for layer in self._linears.values():

@@ -1,8 +1,10 @@
 """Files and folders that appear whole or not at all, whenever the machine stops."""
 
 import os
+import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +70,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Where this process writes what will be moved to a path.
+    """Where this thread writes what will be moved to a path.
 
     Arguments
     ---------
@@ -78,9 +80,10 @@ def beside(path: Path) -> Path:
     Returns
     -------
     Path
-        A hidden one in the same folder, which names the machine and the process.
+        A hidden one in the same folder, which names the machine, the process and
+        the thread.
     """
-    return path.with_name(f"{_start(path)}{os.getpid()}")
+    return path.with_name(f"{_start(path)}{os.getpid()}.{threading.get_native_id()}")
 
 
 def remove_leftovers(path: Path) -> None:
@@ -95,8 +98,9 @@ def remove_leftovers(path: Path) -> None:
     with os.scandir(path.parent) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(start)]
     for name in names:
-        process = name.removeprefix(start)
-        if process.isdigit() and not is_running(int(process)):
+        # An earlier version named no thread.
+        found = re.fullmatch(r"(\d+)(\.\d+)?", name.removeprefix(start), re.ASCII)
+        if found and not is_running(int(found[1])):
             remove(path.with_name(name))
 
 

@@ -25,6 +25,7 @@ from speechbrain_sumra.adapters import SumRA
 from speechbrain_sumra.bank import Bank
 from speechbrain_sumra.basis import Basis, BasisError
 from speechbrain_sumra.cli.adapters import facts_of
+from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.restore import load_adapted, method_of
 from speechbrain_sumra.whisper import Whisper
 
@@ -46,6 +47,18 @@ def places(tiny_whisper, tmp_path_factory):
     return folder, model, file.read_bytes(), bank
 
 
+@pytest.fixture(scope="module")
+def lora_fa(places, tiny_whisper):
+    """The file of a LoRA-FA, whose A is made from what the file says."""
+    folder, *_ = places
+    base = Whisper(tiny_whisper, folder / "pretrained", "new", "eo")
+    settings = {"config": "LoraConfig", "r": 4, "frozen": ["*.lora_A.*"]}
+    model = AdaptedWhisper(base, PeftAdapters, settings, folder / "basis")
+    file = folder / "lora_fa.safetensors"
+    save_adapter(file, model, locale="eo", base_model=str(tiny_whisper), seed=0)
+    return file.read_bytes()
+
+
 def read_in_every_way(path, model, bank):
     """Whatever is done with a file; errors are of the kinds that users are told."""
     before = {name: value.clone() for name, value in trained_tensors(model).items()}
@@ -60,7 +73,7 @@ def read_in_every_way(path, model, bank):
         load_adapter(path, model)
     except ValueError as error:
         # AdapterFileError, or that of a setting; never one from the depths.
-        assert str(path) in str(error) or "its method" in str(error)
+        assert str(path) in str(error) or str(error).startswith("its ")
         for name, value in trained_tensors(model).items():
             assert torch.equal(value, before[name])
 
@@ -117,10 +130,10 @@ values = st.recursive(
 )
 @given(data=st.data())
 @settings(max_examples=150, **ANY_TIME)
-def test_any_metadata(places, data):
-    folder, model, whole, bank = places
+def test_any_metadata(places, lora_fa, data):
+    folder, model, sumra, bank = places
     path = folder / "foreign.safetensors"
-    path.write_bytes(whole)
+    path.write_bytes(data.draw(st.sampled_from([sumra, lora_fa]), "file"))
     metadata, tensors = read_adapter(path)
     for _ in range(data.draw(st.integers(1, 3))):
         name = data.draw(st.one_of(st.sampled_from(sorted(metadata)), st.text()))
@@ -195,24 +208,93 @@ def test_hostile_files(places, tmp_path, kind):
         Basis.load(path)
 
 
+RANK = "expected a whole number"
+REFUSED = "that a file may"
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"rank": 10**9}, "its tensors are of other sizes"),
-        ({"method": "AdaptedModel"}, "PEFT .* has no configuration"),
-        ({"method": "os.system"}, "PEFT .* has no configuration"),
+        ({"rank": 10**9}, RANK),
+        ({"method": "AdaptedModel"}, REFUSED),
+        ({"method": "os.system"}, REFUSED),
         ({"layers": ["model.decoder.layers.9.fc1"]}, "no model can be built"),
         ({"base_fingerprint": "0" * 64}, "was trained on another base model"),
     ],
 )
 def test_a_file_cannot_ask_for_what_it_likes(places, tmp_path, changes, message):
     folder, _, whole, _ = places
+    path = altered(whole, tmp_path, changes)
+    with pytest.raises(AdapterFileError, match=f"asking.safetensors.*{message}"):
+        load_adapted(path, None, folder / "pretrained", folder / "basis")
+
+
+def altered(whole, tmp_path, changes):
+    """A file with other metadata; what is new is a setting."""
     path = tmp_path / "asking.safetensors"
     path.write_bytes(whole)
     metadata, tensors = read_adapter(path)
+    if "settings" not in changes:
+        settings = [*metadata["settings"], *(changes.keys() - metadata.keys())]
+        changes = {**changes, "settings": settings}
     write_adapter(path, {**metadata, **changes}, tensors, "fp32")
-    with pytest.raises(AdapterFileError, match=message):
+    return path
+
+
+OF_LORA = [
+    ({"r": 10**6}, RANK),
+    ({"r": 0}, RANK),
+    ({"r": True}, RANK),
+    ({"rank_pattern": {"fc1": 10**6}}, RANK),
+    ({"rank_pattern": {"(a+)+": 4}}, REFUSED),
+    ({"megatron_core": "evil"}, REFUSED),
+    ({"corda_config": {"cache_file": "/etc/passwd"}}, REFUSED),
+    ({"init_lora_weights": "pissa_niter_1000000000"}, REFUSED),
+    ({"method": "Shadow", "settings": ["r"], "shadow_model": "evil/repo"}, REFUSED),
+    (
+        {"method": "Shadow", "settings": ["shadow_model"], "shadow_model": "evil/repo"},
+        REFUSED,
+    ),
+    (
+        {
+            "method": "AdaLora",
+            "settings": ["init_r", "target_r"],
+            "init_r": 10**6,
+            "target_r": 1,
+        },
+        RANK,
+    ),
+]
+
+
+@pytest.mark.parametrize("changes, message", OF_LORA)
+def test_a_file_of_peft_cannot_either(places, lora_fa, tmp_path, changes, message):
+    folder, *_ = places
+    path = altered(lora_fa, tmp_path, changes)
+    with pytest.raises(AdapterFileError, match=f"asking.safetensors.*{message}"):
         load_adapted(path, None, folder / "pretrained", folder / "basis")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r": 10**6},
+        {"r": 0},
+        {"layers": []},
+        {"seed": 2**70},
+        {"frozen": 3},
+        {"lora_alpha": "x"},
+    ],
+)
+def test_a_bank_makes_no_basis_of_what_a_file_cannot_mean(
+    places, lora_fa, tmp_path, changes
+):
+    _, _, _, bank = places
+    path = altered(lora_fa, tmp_path, changes)
+    before = set(bank.basis_folder.iterdir())
+    with pytest.raises(AdapterFileError, match="asking.safetensors"):
+        bank.add("eo", path)
+    assert set(bank.basis_folder.iterdir()) == before
 
 
 @given(content=st.binary(max_size=300))

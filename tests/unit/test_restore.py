@@ -16,6 +16,14 @@ from speechbrain_sumra.adapter_file import (
 from speechbrain_sumra.peft_adapters import PeftAdapters
 from speechbrain_sumra.restore import load_adapted
 
+
+class Miss(PeftAdapters):
+    """A method of PEFT's that has no file in hparams."""
+
+    def __init__(self):
+        super().__init__("MissConfig", r=4)
+
+
 METHODS = {
     "sumra": {"strategy": "greedy", "rank": 3},
     "sumra, trained A": {"train_down_proj": True},
@@ -24,6 +32,9 @@ METHODS = {
     "lora-fa": {"method": PeftAdapters, "frozen": ["*.lora_A.*"], "seed": 7},
     "dora": {"method": PeftAdapters, "use_dora": True},
     "pissa": {"method": PeftAdapters, "init_lora_weights": "pissa"},
+    "olora": {"method": PeftAdapters, "init_lora_weights": "olora"},
+    "ranks of layers": {"method": PeftAdapters, "rank_pattern": {"fc1": 6}},
+    "miss": {"method": Miss},
     "adalora": {"method": AdaLora, "init_r": 4, "target_r": 2},
     "further layers": {"unfrozen_layers": ["model.decoder.embed_positions"]},
     "some layers": {"target_layers": ["*.fc1"], "train_norms": False},

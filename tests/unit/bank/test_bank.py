@@ -1,5 +1,6 @@
 """A bank: each row as if alone, and languages that come and go."""
 
+import sys
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from speechbrain_sumra.adapter_file import (
 )
 from speechbrain_sumra.bank import UnknownLocaleError
 from speechbrain_sumra.peft_adapters import PeftAdapters
+from speechbrain_sumra.restore import load_adapted
 from speechbrain_sumra.whisper import Whisper
 from speechbrain_sumra.whisper.decoding import GreedySearcher
 
@@ -73,13 +75,13 @@ def test_as_many_rows_are_decoded_together_as_asked_for(languages, monkeypatch):
         bank.add(name, languages.make(name, seed))
     torch.manual_seed(0)
     waveforms = [torch.randn(1600) for _ in range(6)]
-    sizes, decode = [], bank.decode
+    sizes, decode = [], bank._decode
 
-    def counted(states, lengths, locales):
-        sizes.append(len(locales))
-        return decode(states, lengths, locales)
+    def counted(states, lengths, languages):
+        sizes.append(len(languages))
+        return decode(states, lengths, languages)
 
-    monkeypatch.setattr(bank, "decode", counted)
+    monkeypatch.setattr(bank, "_decode", counted)
     alike = [bank.transcribe(waveforms, "a", size) for size in (1, 4, 20)]
     assert alike[0] == alike[1] == alike[2]
     assert sizes == [1] * 6 + [4, 2] + [6]
@@ -112,6 +114,20 @@ def test_every_row_of_a_mixed_batch_gets_what_it_would_alone(bank, languages):
     together = bank.decode(states, lengths, locales)
     assert together == alone(bank, states, lengths, locales)
     assert len({tuple(tokens) for tokens in together}) == len(locales)
+
+
+@pytest.mark.parametrize("method", ["sumra, trained A", "lora", "lora-fa"])
+def test_rows_of_a_language_with_its_own_a_go_on_when_one_has_ended(
+    bank, languages, monkeypatch, method
+):
+    bank.add("xx", languages.make("xx", 1, **METHODS[method]))
+    states, lengths = draw_states(4)
+    locales = ["xx"] * len(states)
+    (first, *_) = bank.decode(states, lengths, locales)
+    monkeypatch.setattr(bank.whisper, "eos", first[4])  # so that row 0 ends first
+    expected = alone(bank, states, lengths, locales)
+    assert len(expected[0]) < max(len(tokens) for tokens in expected[1:])
+    assert bank.decode(states, lengths, locales) == expected
 
 
 def test_logits_of_a_row_do_not_depend_on_the_languages_beside_it(bank, languages):
@@ -187,6 +203,96 @@ def test_adding_and_removing_while_decoding_changes_nothing(bank, languages):
         done.set()
         thread.join()
     assert not errors
+
+
+def test_others_may_ask_what_is_in_memory(bank, languages):
+    files = {name: languages.make(name, seed) for seed, name in enumerate("abc")}
+    bank.add("a", files["a"])
+    bank.use("a")
+    errors, done = [], threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                assert "a" in bank.resident and "a" in bank.locales
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            for name in "bc":
+                bank.add(name, files[name])
+                bank.use([name, "a"])
+            for name in "bc":
+                bank.remove(name)
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not errors
+
+
+def exchanged(bank, files):
+    bank.add("a", files["another"])
+
+
+def gone(bank, files):
+    bank.remove("a")
+    bank.remove("b")
+
+
+def gone_for_another_a(bank, files):
+    gone(bank, files)
+    bank.add("other A", files["other A"])
+    bank.use("other A")
+
+
+@pytest.mark.parametrize("change", [exchanged, gone, gone_for_another_a])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_batch_that_has_begun_ends_with_its_languages(
+    bank, languages, monkeypatch, change, in_memory
+):
+    own = {
+        "a": {},
+        "b": {"encoder_layers": 1},
+        "another": {"language": "polish", "train_norms": False},
+        "other A": {"strategy": "block"},
+    }
+    files = {
+        name: languages.make(name, seed, context="clip", **settings)
+        for seed, (name, settings) in enumerate(own.items())
+    }
+    torch.manual_seed(0)
+    waveforms = [torch.randn(8000 + 4000 * i) for i in range(3)]
+    for name in "ab":
+        bank.add(name, files[name])
+    if in_memory:
+        bank.use(["a", "b"])
+    expected = languages.bank()
+    for name in "ab":
+        expected.add(name, files[name])
+    expected = expected.transcribe(waveforms, ["a", "b", "a"])
+    encode = bank._encode
+
+    def encode_and_change(waveform, language):
+        states = encode(waveform, language)
+        if waveform is waveforms[-1]:
+            change(bank, files)
+        return states
+
+    monkeypatch.setattr(bank, "_encode", encode_and_change)
+    assert bank.transcribe(waveforms, ["a", "b", "a"]) == expected
+    if change is gone_for_another_a:
+        alone = languages.bank()
+        alone.add("other A", files["other A"])
+        (found,) = bank.transcribe(waveforms[:1], "other A")
+        assert [found] == alone.transcribe(waveforms[:1], "other A")
 
 
 @pytest.mark.parametrize(
@@ -308,6 +414,29 @@ def test_what_has_no_common_space_is_not_mixed(bank, languages):
         bank.mix({"a": 0.5, "pl": 0.5})
     with pytest.raises(UnknownLocaleError):
         bank.mix({"a": 0.5, "?": 0.5})
+
+
+def test_a_mixture_is_said_after_the_token_that_its_languages_share(
+    bank, languages, tmp_path
+):
+    for seed, (name, locale) in enumerate({"a": "pl", "b": "pl-PL"}.items()):
+        model = languages.model(seed, language="own", locale="pl")
+        bank.add(name, languages.save(name, model, locale=locale))
+    path = tmp_path / "mix.safetensors"
+    name = bank.mix({"a": 0.5, "b": 0.5}, path)
+    assert name == "0.5*a+0.5*b" in bank.locales
+    assert bank.prompt(name) == bank.prompt("a") != bank.prompt(None)
+    model, metadata = load_adapted(path, **languages.places)
+    assert metadata["locale"] == "pl" and model.prompt_of("pl") == bank.prompt("a")
+    bank.add("file", path)
+    states, lengths = draw_states(2)
+    expected = GreedySearcher(model, TOKENS)(states, lengths)
+    assert bank.decode(states, lengths, [name, "file"]) == expected
+
+    cs = languages.model(2, language="own", locale="cs")
+    bank.add("cs", languages.save("cs", cs))
+    with pytest.raises(AdapterFileError, match="own token.*here a: pl, cs: cs"):
+        bank.mix({"a": 0.5, "cs": 0.5})
 
 
 def test_a_bank_needs_no_stored_basis(languages):

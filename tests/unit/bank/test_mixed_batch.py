@@ -15,7 +15,7 @@ from speechbrain_sumra.bank.mixed_batch import (
 SLOTS = [2, 0, 1, 2, 2]
 
 
-def rows(own_down=None):
+def rows(own_down=False):
     return Rows(torch.tensor(SLOTS), own_down)
 
 
@@ -40,11 +40,11 @@ def test_each_row_has_its_own_up_projection(tokens):
         torch.testing.assert_close(found[row], wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("own", [None, torch.tensor([0])])
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("slot", [0, 1])
 def test_one_slot_serves_a_batch_of_any_size(slot, own):
     mixed = linear(Rows(slot, own))
-    down = mixed.down if own is None else mixed.own_down[slot]
+    down = mixed.own_down[slot] if own else mixed.down
     for shape in [(3, 2, 8), (1, 7, 8)]:
         x = torch.randn(shape)
         wanted = mixed.layer(x) + x @ down.T @ mixed.up[slot]
@@ -56,6 +56,15 @@ def test_selected_rows_keep_their_languages():
     mixed = linear(chosen)
     x = torch.randn(5, 2, 8)
     before, keep = mixed(x), torch.tensor([0, 3, 4])
+    chosen.select(keep)
+    torch.testing.assert_close(mixed(x[keep]), before[keep], rtol=1e-4, atol=1e-4)
+
+
+def test_of_one_slot_any_selected_rows_keep_the_language():
+    chosen = Rows(2, own_down=True)
+    mixed = linear(chosen)
+    x = torch.randn(5, 2, 8)
+    before, keep = mixed(x), torch.tensor([1, 4])
     chosen.select(keep)
     torch.testing.assert_close(mixed(x[keep]), before[keep], rtol=1e-4, atol=1e-4)
 
