@@ -1,5 +1,6 @@
 """Weighted sums of languages: their B's are in one space, that of the shared A."""
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
 import torch
@@ -57,7 +58,7 @@ def mix_languages(
         If the languages do not share an A, or a setting or Whisper's own token
         differs.
     ValueError
-        If there is none.
+        If there is none, or a weight is not finite.
 
     Example
     -------
@@ -73,6 +74,8 @@ def mix_languages(
     """
     if not weights:
         raise ValueError("Expected at least one language to mix, got none.")
+    if not all(map(math.isfinite, weights.values())):
+        raise ValueError(f"Expected finite weights, got {weights}.")
     first, *others = weights
     metadata = sources[first][0]
     for name in weights:

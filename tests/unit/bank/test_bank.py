@@ -1,5 +1,6 @@
 """A bank: each row as if alone, and languages that come and go."""
 
+import math
 import sys
 import threading
 
@@ -414,6 +415,9 @@ def test_what_has_no_common_space_is_not_mixed(bank, languages):
         bank.mix({"a": 0.5, "pl": 0.5})
     with pytest.raises(UnknownLocaleError):
         bank.mix({"a": 0.5, "?": 0.5})
+    for weight in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="Expected finite weights"):
+            bank.mix({"a": weight})
 
 
 def test_a_mixture_is_said_after_the_token_that_its_languages_share(
