@@ -342,9 +342,9 @@ def test_threads_do_not_change_the_fingerprint(initialisation):
     def fingerprint(threads):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 2048))
+        model = nn.Sequential(nn.Linear(512, 512))
         method = lora(r=32, init_lora_weights=initialisation)
-        return method.make_basis(model, ["0", "1"], {}).fingerprint
+        return method.make_basis(model, ["0"], {}).fingerprint
 
     before = torch.get_num_threads()
     try:
