@@ -53,12 +53,11 @@ from speechbrain_sumra.training.averaging import load_average
 from speechbrain_sumra.training.brain import ASR
 from speechbrain_sumra.training.hparams import (
     HparamsError,
-    keep_inputs,
-    keep_settings,
     load_hparams,
     merge_overrides,
 )
 from speechbrain_sumra.training.memory import limit_kernel_cache
+from speechbrain_sumra.training.run_identity import keep_inputs, keep_settings
 from speechbrain_sumra.training.summary import versions, write_summary
 from speechbrain_sumra.training.warm_start import warm_start
 

@@ -1,4 +1,4 @@
-"""HyperPyYAML experiments that share a file, and runs that keep their settings.
+"""HyperPyYAML experiments that share a file.
 
 An experiment file holds what is its own; ``include`` names the files with the
 rest.  HyperPyYAML's ``!include:`` nests the included file under
@@ -7,7 +7,6 @@ here, before HyperPyYAML sees it.
 """
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
@@ -17,8 +16,6 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from hyperpyyaml.core import recursive_update
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
-
-from speechbrain_sumra.files import write_text
 
 
 class HparamsError(ValueError):
@@ -173,6 +170,49 @@ def load_hparams(
     return load_hyperpyyaml(_as_text({name: resolved[name] for name in only}))
 
 
+def resolve_settings(path: str | Path, overrides: str = "") -> tuple[str, dict, dict]:
+    """An experiment with all references resolved, and nothing built.
+
+    Arguments
+    ---------
+    path : str or Path
+        A HyperPyYAML file.
+    overrides : str
+        YAML with other values for top-level keys.
+
+    Returns
+    -------
+    text : str
+        HyperPyYAML that can be run by itself.
+    values : dict
+        Its settings that are plain values, by name.
+    objects : dict of str to str
+        The YAML of those that are objects to be built.
+
+    Raises
+    ------
+    HparamsError
+        If an override names nothing in the file, or a file is missing.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "own.yaml"
+    >>> _ = path.write_text("lr: 1\\nopt: !name:torch.optim.SGD {lr: !ref <lr>}\\n")
+    >>> resolve_settings(path)[1:]
+    ({'lr': 1}, {'opt': '!name:torch.optim.SGD {lr: 1}'})
+    """
+    text, overrides = _with_overrides(Path(path), overrides)
+    resolved = resolve_references(StringIO(text), overrides).read()
+    settings = ruamel.yaml.YAML(typ="rt").load(resolved)
+    values = {name: value for name, value in settings.items() if _is_plain(value)}
+    objects = {
+        name: _as_text({name: value}).partition(":")[2].strip()
+        for name, value in settings.items()
+        if name not in values
+    }
+    return resolved, values, objects
+
+
 def merge_overrides(overrides: str, **changes) -> str:
     """Overrides with some values replaced or added.
 
@@ -241,125 +281,3 @@ def _is_plain(value) -> bool:
     if isinstance(value, list):
         return all(_is_plain(item) for item in value)
     return isinstance(value, (str, int, float, bool, type(None)))
-
-
-def keep_settings(
-    path: str | Path,
-    overrides: str,
-    output_folder: str | Path,
-    ignored: tuple[str, ...] = (),
-) -> None:
-    """Keep an experiment's settings, and refuse to mix two in one folder.
-
-    Writes ``hyperparams.yaml`` (all references and overrides resolved, so it
-    can be run again by itself) and ``settings.json`` (its values; of objects that are
-    to be built their YAML).  A run that resumes in a folder must have the same: a
-    finished run would otherwise be reported as one with other settings.
-
-    Arguments
-    ---------
-    path : str or Path
-        The experiment file.
-    overrides : str
-        YAML with other values for top-level keys.
-    output_folder : str or Path
-        The folder of the run; it must exist.
-    ignored : tuple of str
-        Settings that may differ, because they do not change the result.
-
-    Raises
-    ------
-    HparamsError
-        If the folder holds a run with other settings; they are listed. Or if what
-        its settings were cannot be read.
-    """
-    text, overrides = _with_overrides(Path(path), overrides)
-    resolved = resolve_references(StringIO(text), overrides).read()
-    values = ruamel.yaml.YAML(typ="rt").load(resolved)
-    settings = {name: value for name, value in values.items() if _is_plain(value)}
-    objects = _objects(text, merge_overrides(overrides, **dict.fromkeys(ignored)))
-    folder = Path(output_folder)
-    # Runs of earlier versions have kept no objects.
-    _keep(
-        folder / "settings.json", {**objects, **settings}, "settings", ignored, objects
-    )
-    write_text(folder / "hyperparams.yaml", f"# From {Path(path).name}\n{resolved}")
-
-
-def keep_inputs(output_folder: str | Path, **inputs: str | None) -> None:
-    """Keep what a run was made of beside its settings, and refuse to mix two.
-
-    Writes ``inputs.json``. Weights that were trained on one A must not go on with
-    another, nor scores of one test set stand beside those of another.
-
-    Arguments
-    ---------
-    output_folder : str or Path
-        The folder of the run; it must exist.
-    **inputs
-        Fingerprints of data, base weights and basis, by name.
-
-    Raises
-    ------
-    HparamsError
-        If the folder holds a run with others; they are listed. Or if what they were
-        cannot be read.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> keep_inputs(folder, data_hash="12")
-    >>> keep_inputs(folder, data_hash="34")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    speechbrain_sumra.training.hparams.HparamsError: ... holds a run with other inputs \
-(data_hash: '12' there, '34' now). ...
-    """
-    _keep(Path(output_folder) / "inputs.json", inputs, "inputs")
-
-
-def _keep(
-    kept: Path,
-    values: dict,
-    what: str,
-    ignored: Iterable[str] = (),
-    new: Iterable[str] = (),
-) -> None:
-    """Write values, unless others are there; those ignored, or new, may differ."""
-    if kept.exists():
-        try:
-            before = dict(json.loads(kept.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise HparamsError(
-                f"{kept} is damaged, so this run may be one with other {what}. Name "
-                "another --output_folder, or delete that file if it is the same run."
-            ) from error
-        different = [
-            f"{name}: {_shown(before, name)} there, {_shown(values, name)} now"
-            for name in sorted(values.keys() | before.keys())
-            if name not in ignored
-            and (name in before or name not in new)
-            and before.get(name) != values.get(name)
-        ]
-        if different:
-            raise HparamsError(
-                f"{kept.parent} holds a run with other {what} "
-                f"({'; '.join(different)}). Name another --output_folder, or "
-                "remove that one."
-            )
-    write_text(kept, json.dumps(values, indent=2, default=str) + "\n")
-
-
-def _objects(text: str, overrides: str) -> dict[str, str]:
-    """The YAML of settings that are objects to be built."""
-    resolved = resolve_references(StringIO(text), overrides).read()
-    return {
-        name: _as_text({name: value}).partition(":")[2].strip()
-        for name, value in ruamel.yaml.YAML(typ="rt").load(resolved).items()
-        if not _is_plain(value)
-    }
-
-
-def _shown(settings: Mapping, name: str) -> str:
-    """A value; versions before or after may not have had it."""
-    return repr(settings[name]) if name in settings else "no such setting"
