@@ -19,6 +19,8 @@ READY := $(VENV)/.ready
 # Where tests look for real speech, too.
 DATA ?= ../shared/corpora/cv
 LOCALE ?= hsb
+# It is quoted below, where no shell expands a ~.
+PLACE = $(patsubst ~/%,$(HOME)/%,$(DATA))
 
 CONFIG ?= small
 PROFILE ?= local
@@ -45,13 +47,13 @@ tables: $(READY)
 	$(BIN)/snakemake --snakefile workflow/Snakefile \
 		--configfile workflow/config/$(CONFIG).yaml --profile workflow/profiles/$(PROFILE) \
 		$(if $(DRY),--dry-run --quiet rules) $(if $(UNLOCK),--unlock) $(ARGS) \
-		$(if $(filter command environment,$(origin DATA)),--config data_folder='$(DATA)')
+		$(if $(filter command environment,$(origin DATA)),--config data_folder='$(PLACE)')
 
 bench: $(READY)
-	$(BIN)/python benchmarks/bench.py --data_folder '$(DATA)' --locale $(LOCALE) $(if $(SHORT),--short)
+	$(BIN)/python benchmarks/bench.py --data_folder '$(PLACE)' --locale $(LOCALE) $(if $(SHORT),--short)
 
 bench-bank: $(READY)
-	$(BIN)/python benchmarks/bench_bank.py --data_folder '$(DATA)' --locale $(LOCALE) $(if $(ADAPTER),--adapter '$(ADAPTER)')
+	$(BIN)/python benchmarks/bench_bank.py --data_folder '$(PLACE)' --locale $(LOCALE) $(if $(ADAPTER),--adapter '$(ADAPTER)')
 
 bench-growth: $(READY)
 	$(BIN)/python benchmarks/growth.py

@@ -1,5 +1,6 @@
 """The adapters of a folder, by language."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
@@ -7,7 +8,9 @@ from speechbrain_sumra.adapter_file import AdapterFileError, read_metadata
 RUN_FILE = "adapter.safetensors"  # of a finished run
 
 
-def find_adapters(path: str | Path) -> dict[str, Path]:
+def find_adapters(
+    path: str | Path, locales: Collection[str] | None = None
+) -> dict[str, Path]:
     """The adapter files at a place, by the locale that each names.
 
     Arguments
@@ -15,6 +18,9 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
     path : str or Path
         A file, the folder of a run (of its own adapter: an average's members do not
         count), or a folder of such folders or files.
+    locales : collection of str
+        Those that are wanted: of others there may be several, of which the first is
+        taken. Default: all.
 
     Returns
     -------
@@ -23,7 +29,7 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
     Raises
     ------
     AdapterFileError
-        If there is none, or two name the same locale.
+        If there is none, or two name the same wanted locale.
     """
     path = Path(path)
     if (path / RUN_FILE).exists():
@@ -38,24 +44,23 @@ def find_adapters(path: str | Path) -> dict[str, Path]:
             if file == path:
                 raise
             continue
-        if locale in found:
+        if locale in found and (locales is None or locale in locales):
             raise AdapterFileError(
                 f"Two adapters of {locale!r}: {found[locale]} and {file}. Name one of "
                 "them, or add them to a Bank under names of your own."
             )
-        found[locale] = file
+        found.setdefault(locale, file)
     if not found:
         raise AdapterFileError(f"No adapter file in {path}.")
     return found
 
 
 def _adapters_in(folder: Path) -> list[Path]:
-    """Files that may be adapters; of the folder of a run its own alone."""
+    """Files that may be adapters, but for runs below the folder of another run."""
     files = sorted(folder.rglob("*.safetensors"))
-    own = {file for file in files if file.name == RUN_FILE}
-    runs = {file.parent for file in own}
+    runs = {file.parent for file in files if file.name == RUN_FILE}
     return [
         file
         for file in files
-        if runs.isdisjoint(file.parents[1:] if file in own else file.parents)
+        if file.name != RUN_FILE or runs.isdisjoint(file.parent.parents)
     ]

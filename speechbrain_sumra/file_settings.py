@@ -1,8 +1,10 @@
 """What an adapter file may ask for: methods, settings and sizes, from fixed lists."""
 
 import re
+from dataclasses import fields
 
 from speechbrain_sumra.adapter_file import AdapterFileError
+from speechbrain_sumra.peft_adapters import import_peft
 
 # PEFT's methods that add a few matrices or vectors to each layer, with their settings
 # that name no model, module, file or further layer. Others of PEFT's methods load
@@ -22,9 +24,10 @@ PEFT_SETTINGS = {
     "FourierFT": "n_frequency scaling random_loc_seed",
     "HRA": "r apply_GS",
     "Hira": "r hira_dropout",
-    "IA3": "init_ia3_weights",
-    "LoHa": "r alpha rank_dropout module_dropout",
-    "LoKr": "r alpha rank_dropout module_dropout decompose_both decompose_factor",
+    "IA3": "init_ia3_weights feedforward_modules",
+    "LoHa": "r alpha rank_dropout module_dropout rank_pattern alpha_pattern",
+    "LoKr": "r alpha rank_dropout module_dropout decompose_both decompose_factor "
+    "rank_pattern alpha_pattern",
     "Lora": LORA,
     "Miss": "r mini_r miss_dropout",
     "RandLora": "r projection_prng_key save_projection randlora_alpha sparse "
@@ -73,8 +76,12 @@ def check_settings(metadata: dict) -> None:
             f"its method {method[:40]!r} is none that a file may name. {advice}"
         )
     known = f"{PEFT_SETTINGS[method]} {EVERY}".split()
+    config = getattr(import_peft(), f"{method}Config")
+    defaults = {field.name: field.default for field in fields(config)}
     for name in metadata["settings"]:
-        if name not in known or not _is_harmless(name, metadata[name]):
+        value = metadata[name]
+        is_default = name in defaults and value == defaults[name]
+        if not is_default and (name not in known or not _is_harmless(name, value)):
             raise AdapterFileError(
                 f"its setting {name[:40]}={str(metadata[name])[:40]!r} of {method} is "
                 f"none that a file may have. {advice}"
@@ -89,14 +96,18 @@ def check_settings(metadata: dict) -> None:
 def _is_harmless(name: str, value) -> bool:
     if name in OPTIONS:
         return isinstance(value, dict) and value.keys() <= OPTIONS[name]
+    if name == "feedforward_modules":
+        return isinstance(value, list) and all(map(_is_name, value))
     if name.endswith("_pattern"):
         # PEFT takes the keys for regular expressions, which may take for ever.
-        return isinstance(value, dict) and all(
-            re.fullmatch(r"[\w.]*", key) for key in value
-        )
+        return isinstance(value, dict) and all(map(_is_name, value))
     if name == "init_lora_weights" and isinstance(value, str):
         return re.fullmatch(STARTS, value.lower()) is not None
     return True
+
+
+def _is_name(value) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.]*", value) is not None
 
 
 def check_sizes(metadata: dict, widest: int) -> None:

@@ -164,7 +164,7 @@ class Transcriber(Pretrained):
         UnknownLocaleError
             If there is no adapter of one of ``locales``.
         """
-        files = _find_all(adapters)
+        files = _find_all(adapters, locales)
         if locales is not None:
             files = {locale: _of(files, locale) for locale in locales}
         if whisper is None:
@@ -357,14 +357,18 @@ def _checked(texts: list[str | Exception]) -> list[str]:
     return texts
 
 
-def _find_all(adapters: str | PathLike | Sequence[str | PathLike]) -> dict[str, Path]:
-    """The adapter files at some places, by locale."""
+def _find_all(
+    adapters: str | PathLike | Sequence[str | PathLike],
+    wanted: Collection[str] | None = None,
+) -> dict[str, Path]:
+    """The adapter files at some places, by locale; of those wanted one each."""
     if isinstance(adapters, (str, PathLike)):
         adapters = [adapters]
     found: dict[str, Path] = {}
     for place in adapters:
-        for locale, file in find_adapters(place).items():
-            if found.setdefault(locale, file) != file:
+        for locale, file in find_adapters(place, wanted).items():
+            is_other = found.setdefault(locale, file) != file
+            if is_other and (wanted is None or locale in wanted):
                 raise AdapterFileError(
                     f"Two adapters of {locale!r}: {found[locale]} and {file}. Name "
                     "one of them."

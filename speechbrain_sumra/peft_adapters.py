@@ -89,7 +89,7 @@ class PeftAdapters(AdaptationMethod):
         seed: int = 0,
         **settings,
     ):
-        self.peft = _import_peft()
+        self.peft = import_peft()
         config_class = getattr(self.peft, config, None)
         if not isinstance(config_class, type) or not issubclass(
             config_class, self.peft.PeftConfig
@@ -115,7 +115,9 @@ class PeftAdapters(AdaptationMethod):
         self.settings = {"frozen": self.frozen, "row_norm": row_norm, **settings}
         # What is not random is the same for all seeds.
         exact = settings.get("init_lora_weights") in EXACT
-        self.basis_settings = {**self.settings, **({} if exact else {"seed": seed})}
+        # A basis that PEFT made in float32, as before, has another name.
+        drawn = {"made_in": "float64"} if exact else {"seed": seed}
+        self.basis_settings = {**self.settings, **drawn}
         if row_norm != "raw" and "*.lora_A.*" not in self.frozen:
             raise ValueError(
                 f"row_norm={row_norm!r} is for a frozen A: add '*.lora_A.*' to "
@@ -334,7 +336,8 @@ class PeftAdapters(AdaptationMethod):
         return merged.get_base_layer()
 
 
-def _import_peft():
+def import_peft():
+    """PEFT, or an error that says how to install it."""
     try:
         import peft
     except ImportError as error:

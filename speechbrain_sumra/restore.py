@@ -131,7 +131,7 @@ def load_adapted(
     whole = {name for name, _ in base.named_modules()} - set(metadata["layers"])
     try:
         method = method_of(metadata)
-        check_sizes(metadata, _widest(base, metadata["layers"], tensors))
+        check_sizes(metadata, _widest(base, metadata, tensors))
         model = AdaptedWhisper(
             base,
             method,
@@ -150,12 +150,15 @@ def load_adapted(
     return model.eval().requires_grad_(False), metadata
 
 
-def _widest(base: Whisper, layers: list[str], tensors: dict) -> int:
-    """The largest rank that tensors and layers have room for."""
+def _widest(base: Whisper, metadata: dict, tensors: dict) -> int:
+    """The largest rank that tensors and layers have room for; VeRA's may be larger."""
+    sizes = [max(t.shape, default=0) for t in tensors.values() if t.numel()]
+    if metadata["method"] == "Vera":
+        return max(sizes, default=0)
+    layers = set(metadata["layers"])
     widths = [
         max(module.weight.shape)
         for name, module in base.named_modules()
-        if name in set(layers) and isinstance(module, nn.Linear)
+        if name in layers and isinstance(module, nn.Linear)
     ]
-    sizes = [max(t.shape, default=0) for t in tensors.values() if t.numel()]
     return min(max(widths, default=0), max(sizes, default=0))

@@ -8,9 +8,9 @@ shift
 if [ "$needed" = 0 ] || ! command -v nvidia-smi >/dev/null; then
     exec "$@"
 fi
-if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
-    IFS=, read -ra gpus <<<"$CUDA_VISIBLE_DEVICES"
-    if [ ${#gpus[@]} = 1 ]; then
+if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES// /}"
+    if [ ${#gpus[@]} -lt 2 ]; then
         exec "$@"
     fi
 else

@@ -90,6 +90,7 @@ PLACES = (
     "score_unadapted",
     "skip_prep",
     "ckpt_interval_minutes",
+    "train_loggers",
     "train_loader_kwargs",
     "test_loader_kwargs",
 )

@@ -212,13 +212,14 @@ class Slots:
     def _free_slot(self, pinned: Collection[Hashable]) -> int:
         """A slot that nothing is in, made by growing or by forgetting."""
         number = len(self._embedding.new_token)
+        languages = list(self)  # so that none of them goes meanwhile
         free = set(range(1, number)) - set(self._slot_of.values())
         if free:
             return min(free)
         if number <= self.max_resident:
             self._grow(min(2 * number, self.max_resident + 1))
             return number
-        return self.forget(next(key for key in self if key not in pinned))
+        return self.forget(next(key for key in languages if key not in pinned))
 
     def _grow(self, slots: int) -> None:
         for layer in self._linears.values():

@@ -166,7 +166,7 @@ def _check_output(args: argparse.Namespace, weights: dict[str, float]) -> None:
     """A mixture must not take the place of what it is made of."""
     out = Path(args.out)
     for place in args.adapter:
-        for locale, file in find_adapters(place).items():
+        for locale, file in find_adapters(place, weights).items():
             if locale in weights and out.exists() and file.samefile(out):
                 raise UsageError(
                     f"{out} is the adapter of {locale!r}, which is to be mixed: name "

@@ -9,7 +9,6 @@ from speechbrain_sumra.training.hparams import (
     HparamsError,
     merge_overrides,
     resolve_settings,
-    setting_names,
 )
 
 
@@ -44,8 +43,9 @@ def keep_settings(
         its settings were cannot be read.
     """
     text, values, _ = resolve_settings(path, overrides)
-    # As they would be in one place, for places are in them, too.
-    nowhere = dict.fromkeys(setting_names(path).intersection(ignored))
+    # As they would be in no place, for places are in them, too.
+    single = {n for n, value in values.items() if not isinstance(value, (dict, list))}
+    nowhere = dict.fromkeys(single.intersection(ignored))
     _, _, objects = resolve_settings(path, merge_overrides(overrides, **nowhere))
     folder = Path(output_folder)
     # Runs of earlier versions have kept no objects.
@@ -83,7 +83,8 @@ def keep_inputs(output_folder: str | Path, **inputs: str | None) -> None:
     speechbrain_sumra.training.hparams.HparamsError: ... holds a run with other inputs \
 (data_hash: '12' there, '34' now). ...
     """
-    _keep(Path(output_folder) / "inputs.json", inputs, "inputs")
+    hint = " (A data_hash covers the clips' places below --data_folder, too.)"
+    _keep(Path(output_folder) / "inputs.json", inputs, "inputs", hint=hint)
 
 
 def _keep(
@@ -92,6 +93,7 @@ def _keep(
     what: str,
     ignored: Iterable[str] = (),
     new: Iterable[str] = (),
+    hint: str = "",
 ) -> None:
     """Write values, unless others are there; those ignored, or new, may differ."""
     if kept.exists():
@@ -113,7 +115,7 @@ def _keep(
             raise HparamsError(
                 f"{kept.parent} holds a run with other {what} "
                 f"({'; '.join(different)}). Name another --output_folder, or "
-                "remove that one."
+                f"remove that one.{hint}"
             )
     write_text(kept, json.dumps(values, indent=2, default=str) + "\n")
 

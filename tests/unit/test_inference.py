@@ -148,6 +148,13 @@ def test_some_of_the_languages_may_be_taken(languages):
     assert make(languages, adapters, locales=["bb"]).bank.locales == ["bb"]
     with pytest.raises(UnknownLocaleError, match="'xx'; there are .* of: aa, bb"):
         make(languages, adapters, locales=["aa", "xx"])
+    again = languages.folder / "again" / "aa.safetensors"
+    again.parent.mkdir()
+    again.write_bytes((adapters / "aa.safetensors").read_bytes())
+    places = [adapters, again]
+    assert make(languages, places, locales=["bb"]).bank.locales == ["bb"]
+    with pytest.raises(AdapterFileError, match="Two adapters of 'aa'"):
+        make(languages, places, locales=["aa"])
 
 
 def test_a_damaged_adapter_fails_its_files_alone(languages, clips):

@@ -221,6 +221,7 @@ def test_global_random_state_is_untouched(model, settings):
 def test_basis_depends_on_the_seed_where_it_is_random(initialisation, has_seed):
     method = lora(init_lora_weights=initialisation, seed=3)
     assert (method.basis_settings.get("seed") == 3) == has_seed
+    assert ("made_in" in method.basis_settings) != has_seed
     assert "seed" not in method.settings
     assert method.settings["init_lora_weights"] == initialisation
 

@@ -24,6 +24,13 @@ class Miss(PeftAdapters):
         super().__init__("MissConfig", r=4)
 
 
+class Vera(PeftAdapters):
+    """With more rows than any layer is wide."""
+
+    def __init__(self):
+        super().__init__("VeraConfig", r=80)
+
+
 METHODS = {
     "sumra": {"strategy": "greedy", "rank": 3},
     "sumra, trained A": {"train_down_proj": True},
@@ -33,8 +40,10 @@ METHODS = {
     "dora": {"method": PeftAdapters, "use_dora": True},
     "pissa": {"method": PeftAdapters, "init_lora_weights": "pissa"},
     "olora": {"method": PeftAdapters, "init_lora_weights": "olora"},
+    "defaults of PEFT's": {"method": PeftAdapters, "bias": "none"},
     "ranks of layers": {"method": PeftAdapters, "rank_pattern": {"fc1": 6}},
     "miss": {"method": Miss},
+    "vera, wide": {"method": Vera},
     "adalora": {"method": AdaLora, "init_r": 4, "target_r": 2},
     "further layers": {"unfrozen_layers": ["model.decoder.embed_positions"]},
     "some layers": {"target_layers": ["*.fc1"], "train_norms": False},

@@ -50,9 +50,12 @@ def test_objects_are_compared_but_for_places_in_them(tmp_path):
         name = other.partition(":")[0]
         with pytest.raises(HparamsError, match=f"{name}: .* there, .* now"):
             keep_settings(path, other, folder, ignored=("place",))
+    path.write_text(path.read_text() + "kwargs: {n: 1}\nn: !ref <kwargs[n]>\n")
+    (folder / "settings.json").unlink()
+    keep_settings(path, "", folder, ignored=("place", "kwargs"))
     # A run of an earlier version has kept none.
-    (folder / "settings.json").write_text('{"place": "here", "lr": 1.0}')
-    keep_settings(path, "", folder, ignored=("place",))
+    (folder / "settings.json").write_text('{"place": "here", "lr": 1.0, "n": 1}')
+    keep_settings(path, "", folder, ignored=("place", "kwargs"))
 
 
 def test_a_run_does_not_go_on_with_other_inputs(tmp_path):

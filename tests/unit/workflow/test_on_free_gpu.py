@@ -60,7 +60,7 @@ def test_each_has_its_own_and_one_too_many_is_told(start):
 
 
 def test_of_several_that_were_chosen_each_has_one(start):
-    processes = [start(1, CUDA_VISIBLE_DEVICES="5,GPU-a/b") for _ in range(2)]
+    processes = [start(1, CUDA_VISIBLE_DEVICES="5, GPU-a/b") for _ in range(2)]
     found = {process.stdout.readline().strip() for process in processes}
     assert found == {"gpu 5", "gpu GPU-a/b"}
     _, message = start(1, CUDA_VISIBLE_DEVICES="5,GPU-a/b").communicate()
@@ -72,11 +72,16 @@ def test_of_several_that_were_chosen_each_has_one(start):
 
 @pytest.mark.parametrize(
     "needed, variables",
-    [(0, {}), (0, {"CUDA_VISIBLE_DEVICES": "6,7"}), (1, {"CUDA_VISIBLE_DEVICES": "7"})],
+    [
+        (0, {}),
+        (0, {"CUDA_VISIBLE_DEVICES": "6,7"}),
+        (1, {"CUDA_VISIBLE_DEVICES": "7"}),
+        (1, {"CUDA_VISIBLE_DEVICES": ""}),
+    ],
 )
 def test_none_is_taken_where_none_is_needed_or_one_was_chosen(start, needed, variables):
     processes = [start(needed, **variables) for _ in range(3)]
     for process in processes:
         said, _ = process.communicate("\n")
-        assert said.split() == ["gpu", *variables.values()]
+        assert said.strip() == " ".join(["gpu", *variables.values()]).strip()
         assert process.returncode == 0
