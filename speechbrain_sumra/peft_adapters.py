@@ -114,10 +114,10 @@ class PeftAdapters(AdaptationMethod):
         self.name = config.removesuffix("Config")
         self.settings = {"frozen": self.frozen, "row_norm": row_norm, **settings}
         # What is not random is the same for all seeds.
-        exact = settings.get("init_lora_weights") in EXACT
+        self.exact = settings.get("init_lora_weights") in EXACT
         # A basis that PEFT made in float32, as before, has another name.
-        drawn = {"made_in": "float64"} if exact else {"seed": seed}
-        self.basis_settings = {**self.settings, **drawn}
+        made = {"made_in": "float64"} if self.exact else {"seed": seed}
+        self.basis_settings = {**self.settings, **made}
         if row_norm != "raw" and "*.lora_A.*" not in self.frozen:
             raise ValueError(
                 f"row_norm={row_norm!r} is for a frozen A: add '*.lora_A.*' to "
@@ -177,8 +177,7 @@ class PeftAdapters(AdaptationMethod):
         # Shared tensors are named after the first layer that has them.
         layers = [name for name, _ in model.named_modules() if name in set(layers)]
         self._check_rank(model, layers)
-        exact = self.arguments.get("init_lora_weights") in EXACT
-        plain = {"init_lora_weights": True} if exact else {}
+        plain = {"init_lora_weights": True} if self.exact else {}
         config = self._make_config(layers, **plain)
         with _seeded(self.seed):
             if self.needs_data:
@@ -189,7 +188,7 @@ class PeftAdapters(AdaptationMethod):
                 for leftover in ("eigens", "_peft_loraga_grad"):
                     model.get_submodule(name).__dict__.pop(leftover, None)
             self._inject(copies, config)
-        for name in layers if exact else ():
+        for name in layers if self.exact else ():
             self._start_exactly(copies.get_submodule(name))
         return Basis(self._collect(model, copies, layers), description)
 

@@ -110,8 +110,8 @@ def printed_wer(table: int, run: Run) -> float | None:
     -------
     float or None
         In percent; None if there is nothing to compare with. Hours of training data
-        are those asked for: ia, fy-NL and kmr have fewer than ten to train on in any
-        release. Without training they do not matter.
+        are those asked for: ia, fy-NL and kmr have fewer than ten to train on in the
+        paper's release. Without training they do not matter.
     """
     name = printed_name(table, run)
     for hours in HOURS:
