@@ -29,7 +29,7 @@ class Kind:
     Attributes
     ----------
     key : str
-        Method, settings, basis and shapes, as text.
+        Method, settings, layers, basis and shapes, as text.
     basis : Basis
         Without tensors if the method has none.
     shared : dict of str to str
@@ -261,8 +261,9 @@ class Catalogue:
                 "token: a language of a bank has one. Load it by itself (load_adapted)."
             )
         settings = {name: metadata[name] for name in metadata["settings"]}
-        basis, tensors = metadata["basis_fingerprint"], sorted(shapes.items())
-        key = json.dumps([metadata["method"], settings, basis, tensors])
+        names = ("method", "seed", "layers", "basis_fingerprint")
+        made_by = [metadata.get(name) for name in names]
+        key = json.dumps([made_by, settings, sorted(shapes.items())])
         with self._lock:
             if key in self._kinds:  # checked when the first of it came
                 return self._kinds[key]
@@ -287,6 +288,8 @@ class Catalogue:
 
     def _basis(self, metadata: dict) -> Basis:
         """The basis that a file names: stored, or computed from the base model."""
+        # What a file asks for is refused whether or not its basis is known.
+        method, layers = method_of(metadata), metadata["layers"]
         fingerprint = metadata["basis_fingerprint"]
         if fingerprint is None:
             return Basis({}, {})
@@ -294,7 +297,6 @@ class Catalogue:
             for kind in self._kinds.values():
                 if kind.basis.fingerprint == fingerprint:
                     return kind.basis
-        method, layers = method_of(metadata), metadata["layers"]
         description = basis_description(self.base_fingerprint, method, layers)
 
         def make():

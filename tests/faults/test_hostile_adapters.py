@@ -275,6 +275,7 @@ def test_a_file_of_peft_cannot_either(places, lora_fa, tmp_path, changes, messag
         load_adapted(path, None, folder / "pretrained", folder / "basis")
 
 
+@pytest.mark.parametrize("basis_is_known", [False, True])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -287,9 +288,15 @@ def test_a_file_of_peft_cannot_either(places, lora_fa, tmp_path, changes, messag
     ],
 )
 def test_a_bank_makes_no_basis_of_what_a_file_cannot_mean(
-    places, lora_fa, tmp_path, changes
+    places, lora_fa, tmp_path, changes, basis_is_known
 ):
     _, _, _, bank = places
+    for locale in bank.locales:
+        bank.remove(locale)
+    if basis_is_known:
+        path = tmp_path / "genuine.safetensors"
+        path.write_bytes(lora_fa)
+        bank.add("hsb", path)
     path = altered(lora_fa, tmp_path, changes)
     before = set(bank.basis_folder.iterdir())
     with pytest.raises(AdapterFileError, match="asking.safetensors"):
