@@ -12,7 +12,7 @@ from recipe import command, short_run
 from speechbrain.utils.importutils import LazyModule
 
 # Times that each kind of process is killed; `make faults` takes more.
-POINTS = int(os.environ.get("FAULT_POINTS", "20"))
+POINTS = int(os.environ.get("FAULT_POINTS", "10"))
 RECORD = "FAULT_RECORD"  # names the file that `make faults` reads
 
 # The same inputs each time, so that a change answers for itself; `make faults` draws
