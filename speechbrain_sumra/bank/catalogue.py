@@ -29,7 +29,7 @@ class Kind:
     Attributes
     ----------
     key : str
-        Method, settings, layers, basis and shapes, as text.
+        Method, seed, settings, layers, basis and shapes, as text.
     basis : Basis
         Without tensors if the method has none.
     shared : dict of str to str

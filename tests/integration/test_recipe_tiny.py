@@ -6,6 +6,7 @@ import jiwer
 import pytest
 import torch
 from recipe import (
+    ROOT,
     TRAIN,
     command,
     read_hypotheses,
@@ -203,8 +204,9 @@ def test_two_processes_train_together(settings, method):
     assert losses[-1] < losses[0]
 
 
-def test_help_from_the_recipe_folder():
-    done = run_command(["--help"], cwd=TRAIN.parent)
+@pytest.mark.parametrize("folder", [".", "recipes/CommonVoice"])
+def test_help_from_both_folders(folder):
+    done = run_command(["--help"], cwd=ROOT / folder)
     assert done.returncode == 0
     assert "--locale" in done.stdout and TRAIN.name in done.stdout
 

@@ -135,14 +135,15 @@ def test_peft_gives_our_logits_on_the_untouched_base(
     base = WhisperForConditionalGeneration.from_pretrained(whisper_base)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
     token = model.tokenizer.convert_tokens_to_ids(f"<|{CODE}|>")
-    tokens = model.tokenizer.encode(f" {texts[0]}", add_special_tokens=False)
-    ours = torch.tensor([model.prompt + tokens])
-    theirs = ours.clone()
-    theirs[0, 1] = token
-    expected = model(clips[0][None], ours)[1]
-    logits = loaded(input_features=features[:1], decoder_input_ids=theirs).logits
-    logits[..., token] = expected[..., token]
-    torch.testing.assert_close(logits, expected, rtol=0, atol=5e-3)
+    for wav, text, feature in zip(clips, texts, features, strict=True):
+        tokens = model.tokenizer.encode(f" {text}", add_special_tokens=False)
+        ours = torch.tensor([model.prompt + tokens])
+        theirs = ours.clone()
+        theirs[0, 1] = token
+        expected = model(wav[None], ours)[1]
+        logits = loaded(input_features=feature[None], decoder_input_ids=theirs).logits
+        logits[..., token] = expected[..., token]
+        torch.testing.assert_close(logits, expected, rtol=0, atol=5e-3)
     settings = {"language": CODE, "task": "transcribe"}
     assert generate(loaded, features, model.tokenizer, **settings) == texts
 
